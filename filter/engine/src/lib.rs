@@ -1,0 +1,7 @@
+//! The decision engine: bytes in, decision out.
+#![no_std]
+extern crate alloc;
+
+pub mod bucket;
+pub mod flag;
+pub mod policy;

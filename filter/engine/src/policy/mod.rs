@@ -1,0 +1,3 @@
+//! What the filter decides by.
+
+pub mod wire;

@@ -1,0 +1,322 @@
+//! The policy as it is sent: JSON in the plugin configuration, YAML or JSON in a file.
+//!
+//! Shapes only. What they mean, and what is refused, is decided when [`Policy`](super::Policy)
+//! is compiled. Unknown fields are refused everywhere (a misspelt `percentge` must not become
+//! 0 %), except inside a JWK, where RFC 7517 §4 requires that they be ignored.
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+use crate::bucket::Generation;
+use crate::flag::Percentage;
+
+/// The format this engine reads; the `schema` field of every policy.
+pub const SCHEMA: u32 = 1;
+
+/// Everything the filter needs to decide, in one document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Format of this document: 1.
+    pub schema: u32,
+    /// The flag service's revision, reported back by every request decided under it. 0 for a
+    /// policy written by hand.
+    #[serde(default)]
+    pub revision: u64,
+    /// What happens to paths outside `/api/v1/modules/`.
+    #[serde(default)]
+    pub default: Outside,
+    /// Cluster that serves a request whose gate says `when_off: legacy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_cluster: Option<String>,
+    /// Roles, any of which satisfies the level `admin`.
+    #[serde(default = "default_admin_roles")]
+    pub admin_roles: Vec<String>,
+    /// Token issuers, at most one per `issuer`.
+    #[serde(default)]
+    pub providers: Vec<Provider>,
+    /// Feature flags, unique by `key`.
+    #[serde(default)]
+    pub flags: Vec<Flag>,
+    /// Modules, unique by `id`.
+    #[serde(default)]
+    pub modules: Vec<Module>,
+}
+
+/// What happens to a path outside `/api/v1/modules/`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// It passes untouched.
+    #[default]
+    Pass,
+    /// It is refused with 404.
+    Deny,
+}
+
+/// One token issuer and how its tokens are judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Name for people, in errors and logs.
+    pub name: String,
+    /// Exact value of `iss`.
+    pub issuer: String,
+    /// A token must be for at least one of these. Empty: `aud` is not looked at.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Accepted `alg` values.
+    #[serde(default = "default_algorithms")]
+    pub algorithms: Vec<Algorithm>,
+    /// Tolerated clock difference for `exp` and `nbf`, in seconds.
+    #[serde(default = "default_leeway")]
+    pub leeway_seconds: u32,
+    /// Where organisation, subject, roles and permissions stand in the token.
+    #[serde(default)]
+    pub claims: ClaimNames,
+    /// The issuer's public keys, RFC 7517.
+    pub jwks: Jwks,
+}
+
+/// Signature algorithms, by their JOSE names (RFC 7518 §3.1, RFC 8037 §3.1).
+///
+/// There is no HS256: its key would be a secret, and a plugin configuration is no place for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub enum Algorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+/// Which claims carry what. Each is a top-level claim name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClaimNames {
+    /// The organisation; the targeting key of every flag.
+    pub organisation: String,
+    /// The subject.
+    pub subject: String,
+    /// Roles: an array of strings, or one string separated by spaces.
+    pub roles: String,
+    /// Permissions: an array of strings, or one string separated by spaces.
+    pub permissions: String,
+}
+
+impl Default for ClaimNames {
+    fn default() -> Self {
+        Self {
+            organisation: "org_id".into(),
+            subject: "sub".into(),
+            roles: "roles".into(),
+            permissions: "permissions".into(),
+        }
+    }
+}
+
+/// A JSON Web Key Set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Jwks {
+    /// The keys.
+    pub keys: Vec<Jwk>,
+}
+
+/// A public JSON Web Key. Members that RFC 7517 and 7518 do not define for public keys are
+/// ignored; private members are kept so that they can be refused by name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "member names are the specification's")]
+#[serde(default)]
+pub struct Jwk {
+    pub kty: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alg: Option<String>,
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    pub usage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_ops: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crv: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub y: Option<String>,
+    /// Present only in a private key, which is refused.
+    #[serde(skip_serializing)]
+    pub d: Option<serde::de::IgnoredAny>,
+    /// Present only in a symmetric key, which is refused.
+    #[serde(skip_serializing)]
+    pub k: Option<serde::de::IgnoredAny>,
+}
+
+/// A feature flag, rolled out to a percentage of organisations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flag {
+    /// Name; letters, digits, `_`, `-` and `.`, at most 128.
+    pub key: String,
+    /// A disabled flag is off.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// A killed flag is off, whatever else is said here.
+    #[serde(default)]
+    pub killed: bool,
+    /// Share of organisations that are on, 0 to 100 in steps of 0.001.
+    #[serde(default)]
+    pub percentage: Percentage,
+    /// How organisations are hashed into buckets. Never changed under a live flag.
+    #[serde(default)]
+    pub bucketing: Generation,
+    /// Flags that name the same group enrol the same organisations. Unset: the flag's own key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_group: Option<String>,
+    /// The value for a request without an organisation.
+    #[serde(default)]
+    pub no_organisation: bool,
+    /// Organisations decided by name, before the percentage is looked at.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub organisations: Overrides,
+    /// Subjects decided by name, before their organisation is looked at.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub subjects: Overrides,
+}
+
+/// Who is on and who is off by name. Off wins over on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overrides {
+    /// On even at 0 %.
+    pub on: Vec<String>,
+    /// Off even at 100 %.
+    pub off: Vec<String>,
+}
+
+impl Overrides {
+    /// Whether nobody is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.on.is_empty() && self.off.is_empty()
+    }
+}
+
+/// A module: who owns which routes of `/api/v1/modules/{version}/{namespace}/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Unique name, for people and metrics.
+    pub id: String,
+    /// First path segment after the prefix: `v1`, `v2`, …
+    pub version: String,
+    /// Second path segment after the prefix.
+    pub namespace: String,
+    /// Envoy cluster that serves the module.
+    pub cluster: String,
+    /// Who may call the module's routes, unless a route says otherwise.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Flags that must be on for the module to serve; the first that is off decides.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+    /// Flags whose names are told to the module when they are on.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// The routes. Empty: everything below the namespace.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// One route of a module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Methods served. Empty: every method.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Path below the namespace: literal segments, `{name}` for one segment, `{*name}` last for
+    /// the rest. The most specific pattern wins, segment by segment: literal, `{name}`, `{*name}`.
+    pub path: String,
+    /// Replaces the module's `auth` for this route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// Gates of this route, asked after the module's.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// What is asked of the caller.
+    pub level: Level,
+    /// All of these are required, at every level but `none`.
+    pub permissions: Vec<String>,
+    /// Any of these is required, at the level `role`.
+    pub roles: Vec<String>,
+}
+
+/// What a caller must show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Nothing; a token that is sent is not looked at.
+    None,
+    /// A valid token.
+    #[default]
+    Basic,
+    /// A valid token with all listed permissions.
+    Permission,
+    /// A valid token with any listed role.
+    Role,
+    /// A valid token with any of the policy's `admin_roles`.
+    Admin,
+}
+
+/// A flag in front of a module or route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// Key of the flag that must be on.
+    pub flag: String,
+    /// What a request gets while it is off.
+    pub when_off: WhenOff,
+}
+
+/// What a request gets at a gate whose flag is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenOff {
+    /// It is served by the policy's `legacy_cluster`.
+    Legacy,
+    /// 404, as if the route did not exist.
+    NotFound,
+    /// 403.
+    Forbidden,
+}
+
+fn default_admin_roles() -> Vec<String> {
+    alloc::vec!["admin".into()]
+}
+
+fn default_algorithms() -> Vec<Algorithm> {
+    alloc::vec![Algorithm::RS256, Algorithm::ES256]
+}
+
+const fn default_leeway() -> u32 {
+    60
+}
+
+const fn yes() -> bool {
+    true
+}
