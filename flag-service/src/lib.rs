@@ -1,1 +1,3 @@
-//! Stub.
+//! The flag service: operators' changes in, Envoy configuration out.
+
+pub mod published;
