@@ -1,3 +1,162 @@
-//! What the filter decides by.
+//! What the filter decides by: [`wire`] is what was sent, [`Policy`] is what it means.
+//!
+//! A [`Policy`] is valid by construction: every name in it leads somewhere, every key is sound, no
+//! route is claimed twice. Compiling is pure, and collects every problem it finds.
 
+mod compile;
 pub mod wire;
+
+use alloc::{boxed::Box, string::String, string::ToString, vec::Vec};
+use core::fmt;
+use hashbrown::HashMap;
+
+use crate::decision::Place;
+use crate::flag::Flag;
+use crate::jwks::PublicKey;
+use crate::route::{RouteId, RouteTable};
+use wire::{Algorithm, Auth, ClaimNames, Outside, WhenOff};
+
+/// A compiled policy.
+#[derive(Debug)]
+pub struct Policy {
+    /// The revision it was made from.
+    pub revision: u64,
+    /// The issuers whose tokens are believed.
+    pub providers: Providers,
+    pub(crate) outside: Outside,
+    pub(crate) legacy_cluster: Option<Box<str>>,
+    pub(crate) admin_roles: Vec<String>,
+    pub(crate) flags: Vec<Flag>,
+    flag_by_key: HashMap<Box<str>, usize>,
+    modules: Vec<Module>,
+    route_list: Vec<Route>,
+    pub(crate) routes: RouteTable,
+}
+
+/// The issuers whose tokens are believed, by issuer.
+#[derive(Debug, Default)]
+pub struct Providers {
+    by_issuer: HashMap<Box<str>, Provider>,
+    key_generation: u64,
+}
+
+/// One issuer.
+#[derive(Debug)]
+pub struct Provider {
+    /// Accepted audiences; none means any.
+    pub audiences: Vec<Box<str>>,
+    /// Accepted algorithms.
+    pub algorithms: Vec<Algorithm>,
+    /// Tolerated clock difference in seconds.
+    pub leeway_seconds: u32,
+    /// Where identities stand in the claims.
+    pub claims: ClaimNames,
+    /// Keys, in the order of the set.
+    pub keys: Vec<PublicKey>,
+}
+
+/// A module.
+#[derive(Debug)]
+pub struct Module {
+    /// Unique name.
+    pub id: Box<str>,
+    /// The cluster that serves it.
+    pub cluster: Box<str>,
+}
+
+/// A route of a module.
+#[derive(Debug)]
+pub struct Route {
+    /// Index of the module.
+    module: usize,
+    /// The pattern, as written.
+    pub pattern: Box<str>,
+    /// Who may call: the route's own, or else the module's.
+    pub auth: Auth,
+    /// The flags to ask, each once: the module's gates, the route's gates, what the module is told.
+    pub flags: Vec<Asked>,
+}
+
+/// A flag that a route asks.
+#[derive(Debug)]
+pub struct Asked {
+    /// Index of the flag.
+    pub flag: usize,
+    /// What happens while it is off; none where the module is only told.
+    pub when_off: Option<WhenOff>,
+}
+
+/// What is wrong with a policy, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The place, such as `flags[new-checkout].percentage`.
+    pub field: String,
+    /// What is wrong and what would be right, for people.
+    pub problem: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl Policy {
+    /// Compiles a policy from JSON.
+    ///
+    /// # Errors
+    /// The first thing that does not fit the format, or everything that does not make sense.
+    pub fn from_json(json: &[u8]) -> Result<Self, Vec<Problem>> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let sent: wire::Policy = serde_path_to_error::deserialize(&mut deserializer)
+            .map_err(|error| Problem::at(&error.path().to_string(), &error.into_inner().to_string()))?;
+        deserializer.end().map_err(|error| Problem::at("", &error.to_string()))?;
+        Self::compile(&sent)
+    }
+
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    /// Everything that does not make sense.
+    pub fn compile(sent: &wire::Policy) -> Result<Self, Vec<Problem>> {
+        compile::compile(sent)
+    }
+
+    /// A flag by its key.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> Option<&Flag> {
+        self.flags.get(*self.flag_by_key.get(key)?)
+    }
+
+    pub(crate) fn place(&self, id: RouteId) -> Option<Place<'_>> {
+        let route = self.route_list.get(usize::try_from(id).ok()?)?;
+        Some(Place { module: self.modules.get(route.module)?, route })
+    }
+}
+
+impl Providers {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_issuer.is_empty()
+    }
+
+    /// The provider of this exact issuer.
+    #[must_use]
+    pub fn by_issuer(&self, issuer: &str) -> Option<&Provider> {
+        self.by_issuer.get(issuer)
+    }
+
+    /// Differs whenever anything about the providers differs, and only then: what was verified
+    /// under one generation says nothing about another.
+    #[must_use]
+    pub const fn key_generation(&self) -> u64 {
+        self.key_generation
+    }
+}
+
+impl Problem {
+    fn at(field: &str, problem: &str) -> Vec<Self> {
+        alloc::vec![Self { field: field.into(), problem: problem.into() }]
+    }
+}

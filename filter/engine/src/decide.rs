@@ -1,0 +1,100 @@
+//! The main path, whole: path, authentication, authorisation, flags, cluster.
+
+use alloc::{rc::Rc, vec::Vec};
+
+use crate::auth;
+use crate::decision::{Arm, Decision, Forward, Place, Reason, Refusal};
+use crate::jwt::Verified;
+use crate::path::{self, ModulePath, Target};
+use crate::policy::Policy;
+use crate::policy::wire::{Level, Outside, WhenOff};
+use crate::request::Headers;
+use crate::route::Found;
+use crate::token_cache::TokenCache;
+use crate::verify::Verifier;
+
+/// What a decision needs besides the policy and the request.
+pub struct Context<'a> {
+    /// Seconds since the Unix epoch.
+    pub now: u64,
+    /// Checks signatures.
+    pub verifier: &'a dyn Verifier,
+    /// Tokens verified before.
+    pub tokens: &'a mut TokenCache,
+}
+
+/// Decides about one request. An unauthenticated caller learns nothing of flags, since the order
+/// is fixed: path, token, permission, flag.
+#[must_use]
+pub fn decide<'p>(policy: &'p Policy, headers: &impl Headers, context: &mut Context<'_>) -> Decision<'p> {
+    let path = match (path::parse(headers.first(":path").unwrap_or_default()), policy.outside) {
+        (Target::Module(path), _) => path,
+        (Target::Outside, Outside::Pass) => return Decision::Pass,
+        (Target::Outside, Outside::Deny) => return Decision::Refuse(Refusal::new(Reason::UnknownPath), None),
+        (Target::Refused, _) => return Decision::Refuse(Refusal::new(Reason::MalformedPath), None),
+    };
+    let place = match find(policy, &path, headers.first(":method").unwrap_or_default()) {
+        Ok(place) => place,
+        Err(refusal) => return Decision::Refuse(refusal, None),
+    };
+    match admit(policy, place, headers, context).and_then(|token| dispatch(policy, place, token)) {
+        Ok(forward) => Decision::Forward(forward),
+        Err(refusal) => Decision::Refuse(refusal, Some(place)),
+    }
+}
+
+fn find<'p>(policy: &'p Policy, path: &ModulePath<'_>, method: &[u8]) -> Result<Place<'p>, Refusal> {
+    match policy.routes.find(path, method) {
+        Found::Route(id) => policy.place(id).ok_or(Refusal::new(Reason::UnknownRoute)),
+        Found::WrongMethod(methods) => Err(Refusal::method_not_allowed(&methods)),
+        Found::NoRoute => Err(Refusal::new(Reason::UnknownRoute)),
+        Found::NoVersion(versions) => Err(Refusal::unknown_version(&versions)),
+        Found::NoModule => Err(Refusal::new(Reason::UnknownModule)),
+    }
+}
+
+/// The caller's verified token, if the route asks for one and the caller may call it.
+fn admit(
+    policy: &Policy,
+    place: Place<'_>,
+    headers: &impl Headers,
+    context: &mut Context<'_>,
+) -> Result<Option<Rc<Verified>>, Refusal> {
+    if place.route.auth.level == Level::None {
+        return Ok(None);
+    }
+    let token = auth::authenticate(policy, headers, context).map_err(Refusal::new)?;
+    auth::authorise(&place.route.auth, &policy.admin_roles, &token.identity)?;
+    Ok(Some(token))
+}
+
+/// Asks the route's flags and picks the cluster. The first gate that is off decides.
+fn dispatch<'p>(
+    policy: &'p Policy,
+    place: Place<'p>,
+    token: Option<Rc<Verified>>,
+) -> Result<Forward<'p>, Refusal> {
+    let identity = token.as_ref().map(|token| &token.identity);
+    let organisation = identity.and_then(|identity| identity.organisation.as_deref());
+    let subject = identity.and_then(|identity| identity.subject.as_deref());
+    let mut flags = Vec::new();
+    let mut closed = None;
+    for asked in &place.route.flags {
+        let Some(flag) = policy.flags.get(asked.flag) else { continue };
+        if flag.evaluate(organisation, subject).value {
+            flags.push(&*flag.key);
+        } else {
+            closed = closed.or(asked.when_off);
+        }
+    }
+    let (arm, cluster) = match closed {
+        None => (Arm::Module, Some(&*place.module.cluster)),
+        Some(WhenOff::Legacy) => (Arm::Legacy, policy.legacy_cluster.as_deref()),
+        // Who is not let in must not learn that there is something to be let into.
+        Some(WhenOff::NotFound) => return Err(Refusal::new(Reason::UnknownRoute)),
+        Some(WhenOff::Forbidden) => return Err(Refusal::new(Reason::FlagOff)),
+    };
+    // A policy with such a gate and no legacy cluster does not compile.
+    let cluster = cluster.ok_or(Refusal::new(Reason::NoPolicy))?;
+    Ok(Forward { place, arm, cluster, token, flags })
+}

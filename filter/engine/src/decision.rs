@@ -1,0 +1,239 @@
+//! What the engine answers: pass, forward or refuse, and the one mapping from a reason to a reply.
+
+use alloc::{format, rc::Rc, string::String, vec::Vec};
+
+use crate::jwt::Verified;
+use crate::policy::{Module, Route};
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub enum Decision<'p> {
+    /// Outside the modules' paths: it passes untouched.
+    Pass,
+    /// It goes to a cluster.
+    Forward(Forward<'p>),
+    /// It is answered here.
+    Refuse(Refusal, Option<Place<'p>>),
+}
+
+/// Where a request leads within the policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'p> {
+    /// The module.
+    pub module: &'p Module,
+    /// The module's route.
+    pub route: &'p Route,
+}
+
+/// A request that goes to a cluster.
+#[derive(Debug)]
+pub struct Forward<'p> {
+    /// The module and route that it is for.
+    pub place: Place<'p>,
+    /// Which implementation serves it.
+    pub arm: Arm,
+    /// The Envoy cluster of that implementation.
+    pub cluster: &'p str,
+    /// Who calls; none on a route that asks for no token.
+    pub token: Option<Rc<Verified>>,
+    /// The flags that are on, of those the route is gated by or tells the module of.
+    pub flags: Vec<&'p str>,
+}
+
+/// Which implementation serves a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arm {
+    /// The module itself.
+    Module,
+    /// What the module replaces.
+    Legacy,
+}
+
+impl Arm {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Module => "module",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+/// A request that is refused, and what the caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// What the sentence for people adds, such as the name of a missing permission.
+    subject: Option<String>,
+}
+
+/// Why a request is refused. The word is the same in the reply, the access log, metrics and tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "`describe` below says what each means")]
+pub enum Reason {
+    MalformedPath,
+    MissingToken,
+    MultipleTokens,
+    OversizedToken,
+    MalformedToken,
+    UnsupportedAlgorithm,
+    UnknownIssuer,
+    UnknownKey,
+    BadSignature,
+    WrongAudience,
+    MissingExpiry,
+    ExpiredToken,
+    TokenNotYetValid,
+    MissingPermission,
+    MissingRole,
+    FlagOff,
+    UnknownModule,
+    UnknownVersion,
+    UnknownRoute,
+    UnknownPath,
+    MethodNotAllowed,
+    NoKeys,
+    NoPolicy,
+}
+
+impl Reason {
+    /// Status, stable word, sentence for people.
+    const fn describe(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::MalformedPath => (400, "malformed_path", "the path can be read in more than one way"),
+            Self::MissingToken => (401, "missing_token", "a bearer token is required"),
+            Self::MultipleTokens => (401, "multiple_tokens", "more than one token was sent"),
+            Self::OversizedToken => (401, "oversized_token", "the token is too long"),
+            Self::MalformedToken => (401, "malformed_token", "the token is not a well-formed JWT"),
+            Self::UnsupportedAlgorithm => {
+                (401, "unsupported_algorithm", "the token's algorithm is not accepted")
+            }
+            Self::UnknownIssuer => (401, "unknown_issuer", "the token's issuer is not known"),
+            Self::UnknownKey => (401, "unknown_key", "the token was signed with a key that is not known"),
+            Self::BadSignature => (401, "bad_signature", "the token's signature is wrong"),
+            Self::WrongAudience => (401, "wrong_audience", "the token is for someone else"),
+            Self::MissingExpiry => (401, "missing_expiry", "the token does not say when it expires"),
+            Self::ExpiredToken => (401, "expired_token", "the token has expired"),
+            Self::TokenNotYetValid => (401, "token_not_yet_valid", "the token is not valid yet"),
+            Self::MissingPermission => (403, "missing_permission", "the token lacks the permission"),
+            Self::MissingRole => (403, "missing_role", "the token lacks a role that may call this"),
+            Self::FlagOff => (403, "flag_off", "this is not switched on for the organisation"),
+            Self::UnknownModule => (404, "unknown_module", "there is no such module"),
+            Self::UnknownVersion => (404, "unknown_version", "the module exists in other versions only:"),
+            Self::UnknownRoute => (404, "unknown_route", "the module has no such route"),
+            Self::UnknownPath => (404, "unknown_path", "there is nothing at this path"),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "the route takes other methods only:"),
+            Self::NoKeys => (503, "no_keys", "tokens cannot be judged: there are no keys"),
+            Self::NoPolicy => (503, "no_policy", "requests cannot be judged: there is no policy"),
+        }
+    }
+
+    /// The stable word, snake_case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.describe().1
+    }
+
+    /// HTTP status.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.describe().0
+    }
+
+    /// The gRPC status that says the same (google.rpc.Code).
+    #[must_use]
+    pub const fn grpc_status(self) -> u32 {
+        match self.status() {
+            400 => 3,        // INVALID_ARGUMENT
+            401 => 16,       // UNAUTHENTICATED
+            403 => 7,        // PERMISSION_DENIED
+            404 | 405 => 12, // UNIMPLEMENTED
+            _ => 14,         // UNAVAILABLE
+        }
+    }
+}
+
+/// A reply in HTTP's terms.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// Headers to add.
+    pub headers: Vec<(&'static str, String)>,
+    /// `application/problem+json` (RFC 9457).
+    pub body: String,
+}
+
+impl Refusal {
+    /// A refusal that needs no more words than its reason's.
+    #[must_use]
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, subject: None }
+    }
+
+    /// The token lacks this permission.
+    #[must_use]
+    pub fn missing_permission(name: &str) -> Self {
+        Self { reason: Reason::MissingPermission, subject: Some(name.into()) }
+    }
+
+    /// The route takes these methods only.
+    #[must_use]
+    pub fn method_not_allowed(methods: &[&str]) -> Self {
+        Self { reason: Reason::MethodNotAllowed, subject: Some(methods.join(", ")) }
+    }
+
+    /// The module exists in these versions only.
+    #[must_use]
+    pub fn unknown_version(versions: &[&str]) -> Self {
+        Self { reason: Reason::UnknownVersion, subject: Some(versions.join(", ")) }
+    }
+
+    /// The reply: RFC 9457 for the body, RFC 6750 §3 for `WWW-Authenticate`.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let (status, word, sentence) = self.reason.describe();
+        let detail = match &self.subject {
+            Some(subject) => format!("{sentence} {subject}"),
+            None => String::from(sentence),
+        };
+        let mut headers = Vec::from([("content-type", String::from("application/problem+json"))]);
+        match (status, self.reason, &self.subject) {
+            // RFC 6750 §3.1: a request without a token is told of no error.
+            (401, Reason::MissingToken, _) => headers.push(("www-authenticate", "Bearer".into())),
+            (401, ..) => headers.push((
+                "www-authenticate",
+                format!("Bearer error=\"invalid_token\", error_description=\"{sentence}\""),
+            )),
+            (403, Reason::MissingPermission, Some(name)) => headers
+                .push(("www-authenticate", format!("Bearer error=\"insufficient_scope\", scope=\"{name}\""))),
+            (403, Reason::MissingRole, _) => {
+                headers.push(("www-authenticate", "Bearer error=\"insufficient_scope\"".into()));
+            }
+            (405, _, Some(methods)) => headers.push(("allow", methods.clone())),
+            _ => {}
+        }
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": title(status),
+            "status": status,
+            "reason": word,
+            "detail": detail,
+        });
+        Reply { status, headers, body: format!("{body}\n") }
+    }
+}
+
+/// RFC 9457 §4.2.1: with `about:blank`, the title is the status's own phrase.
+const fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        _ => "Service Unavailable",
+    }
+}

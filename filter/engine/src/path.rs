@@ -1,0 +1,210 @@
+//! The request path as the upstream will see it.
+//!
+//! A path that upstreams may read in two ways is refused, so that no spelling of a gated path gets
+//! past its gate: encoded slashes, encoded or literal backslashes, encoded dots that make dot
+//! segments, `;` parameters, empty segments, control bytes and bytes that no URL may hold. Envoy
+//! normalises before the filter runs; this module does not rely on it.
+
+use alloc::{borrow::Cow, vec::Vec};
+
+/// Paths below this are modules' (the API's own version is fixed; modules have theirs).
+pub const PREFIX: &[u8] = b"/api/v1/modules/";
+
+/// Longest path that is looked at, in bytes, without the query.
+pub const MAX_LENGTH: usize = 8 * 1024;
+
+/// Most segments below [`PREFIX`] that are looked at.
+pub const MAX_SEGMENTS: usize = 64;
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// Not below [`PREFIX`].
+    Outside,
+    /// Below [`PREFIX`], well-formed.
+    Module(ModulePath<'a>),
+    /// Below [`PREFIX`], but not to be trusted.
+    Refused,
+}
+
+/// A path below [`PREFIX`], taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ModulePath<'a> {
+    /// `v1`, …
+    pub version: Cow<'a, [u8]>,
+    /// Second segment; empty where the path ends after the version.
+    pub namespace: Cow<'a, [u8]>,
+    /// Segments below the namespace. One trailing slash is ignored, so that `/x/` can never get
+    /// past the gate of `/x`.
+    pub rest: Segments<'a>,
+}
+
+/// Well-formed path segments, decoded as they are asked for; nothing is allocated for a path
+/// without escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segments<'a>(Option<&'a [u8]>);
+
+impl<'a> Segments<'a> {
+    /// The first segment, percent-decoded, and the others.
+    #[must_use]
+    pub fn split_first(self) -> Option<(Cow<'a, [u8]>, Self)> {
+        let mut parts = self.0?.splitn(2, |byte| *byte == b'/');
+        let first = parts.next()?;
+        // `parse` has decoded every segment once: the fallback is never taken.
+        let decoded = decode_segment(first).unwrap_or(Cow::Borrowed(first));
+        Some((decoded, Self(parts.next())))
+    }
+}
+
+/// Takes `:path` apart.
+#[must_use]
+pub fn parse(path: &[u8]) -> Target<'_> {
+    let path = path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let Some(below) = path.strip_prefix(PREFIX) else {
+        return Target::Outside;
+    };
+    let below = below.strip_suffix(b"/").unwrap_or(below);
+    let count = below.split(|byte| *byte == b'/').count();
+    let well_formed = path.len() <= MAX_LENGTH
+        && count <= MAX_SEGMENTS
+        && below.split(|byte| *byte == b'/').all(|segment| decode_segment(segment).is_some());
+    if !well_formed {
+        return Target::Refused;
+    }
+    let Some((version, others)) = Segments(Some(below)).split_first() else {
+        return Target::Refused;
+    };
+    let (namespace, rest) = others.split_first().unwrap_or((Cow::Borrowed(b""), Segments(None)));
+    Target::Module(ModulePath { version, namespace, rest })
+}
+
+/// One segment, percent-decoded; none where its meaning is open to interpretation.
+pub(crate) fn decode_segment(segment: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if segment.is_empty() || !segment.iter().all(|byte| is_allowed(*byte)) {
+        return None;
+    }
+    let decoded = if segment.contains(&b'%') { Cow::Owned(decode(segment)?) } else { Cow::Borrowed(segment) };
+    (!matches!(&*decoded, b"." | b"..")).then_some(decoded)
+}
+
+/// `pchar` of RFC 3986 §3.3, without `;`: servers differ on whether it starts parameters.
+const fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+        )
+}
+
+/// Percent-decodes; none for a truncated or non-hexadecimal escape, and for an escaped byte that a
+/// server might act upon after decoding.
+fn decode(segment: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut bytes = segment.iter().copied();
+    while let Some(byte) = bytes.next() {
+        decoded.push(if byte == b'%' {
+            let value = (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?;
+            if value.is_ascii_control() || matches!(value, b'/' | b'\\' | b';' | b'%') {
+                return None;
+            }
+            value
+        } else {
+            byte
+        });
+    }
+    Some(decoded)
+}
+
+const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(path: &str) -> Vec<Vec<u8>> {
+        let Target::Module(path) = parse(path.as_bytes()) else { panic!("{path}") };
+        let rest = core::iter::successors(path.rest.split_first(), |(_, others)| others.split_first());
+        let rest = rest.map(|(segment, _)| segment);
+        [path.version, path.namespace].into_iter().chain(rest).map(Cow::into_owned).collect()
+    }
+
+    #[test]
+    fn takes_a_module_path_apart() {
+        assert_eq!(segments("/api/v1/modules/v1/ns/a/b?q=/x"), [&b"v1"[..], b"ns", b"a", b"b"]);
+        assert_eq!(segments("/api/v1/modules/v1/ns/a/"), [&b"v1"[..], b"ns", b"a"]);
+        assert_eq!(segments("/api/v1/modules/v1/ns"), [&b"v1"[..], b"ns"]);
+        assert_eq!(segments("/api/v1/modules/v1"), [&b"v1"[..], b""]);
+        assert_eq!(segments("/api/v1/modules/v1/ns/%61dmin/x%20y"), [&b"v1"[..], b"ns", b"admin", b"x y"]);
+    }
+
+    #[test]
+    fn leaves_other_paths_alone() {
+        for path in [
+            "/",
+            "",
+            "*",
+            "/api/v1/modules",
+            "/api/v1/modulesx/v1",
+            "/API/v1/modules/v1/ns",
+            "/x?/api/v1/modules/",
+        ] {
+            assert_eq!(parse(path.as_bytes()), Target::Outside, "{path}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_can_be_read_in_two_ways() {
+        for tail in [
+            "",
+            "/",
+            "v1//a",
+            "v1/ns//a",
+            "v1/ns/../a",
+            "v1/ns/.",
+            "v1/ns/%2e%2E/a",
+            "v1/ns/a%2fb",
+            "v1/ns/a%5Cb",
+            "v1/ns/a\\b",
+            "v1/ns/a;x=1",
+            "v1/ns/a%3bx",
+            "v1/ns/%00",
+            "v1/ns/%0a",
+            "v1/ns/%2561",
+            "v1/ns/%",
+            "v1/ns/%6",
+            "v1/ns/%zz",
+            "v1/ns/a b",
+            "v1/ns/caf\u{e9}",
+            "v1/ns/a|b",
+        ] {
+            let path = alloc::format!("/api/v1/modules/{tail}");
+            assert_eq!(parse(path.as_bytes()), Target::Refused, "{path}");
+        }
+        let long = alloc::format!("/api/v1/modules/v1/ns/{}", "a".repeat(MAX_LENGTH));
+        assert_eq!(parse(long.as_bytes()), Target::Refused);
+        let deep = alloc::format!("/api/v1/modules/v1/ns{}", "/a".repeat(MAX_SEGMENTS - 1));
+        assert_eq!(parse(deep.as_bytes()), Target::Refused);
+    }
+}

@@ -1,0 +1,297 @@
+//! From what was sent to what it means, collecting every problem on the way.
+
+use alloc::{format, string::String, string::ToString, vec::Vec};
+use core::hash::Hasher;
+use hashbrown::{HashMap, HashSet};
+use siphasher::sip::SipHasher24;
+
+use super::wire::{self, Auth, Gate, Level, WhenOff};
+use super::{Asked, Module, Policy, Problem, Provider, Providers, Route};
+use crate::flag::Flag;
+use crate::jwks;
+use crate::route::{PatternError, RouteTable};
+
+/// Most keys of one provider: a token without `kid` is tried against each that fits.
+const MAX_KEYS: usize = 32;
+
+pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
+    let mut problems = Problems::default();
+    if sent.schema != wire::SCHEMA {
+        let problem = format!("this filter reads schema {}, not {}", wire::SCHEMA, sent.schema);
+        return Err(Problem::at("schema", &problem));
+    }
+    let providers = providers(&sent.providers, &mut problems);
+    let flags = flags(&sent.flags, &mut problems);
+    let mut policy = Policy {
+        revision: sent.revision,
+        providers,
+        outside: sent.default,
+        legacy_cluster: sent.legacy_cluster.as_deref().map(Into::into),
+        admin_roles: sent.admin_roles.clone(),
+        flag_by_key: (0..).zip(&flags).map(|(index, flag)| (flag.key.clone(), index)).collect(),
+        flags,
+        modules: Vec::new(),
+        route_list: Vec::new(),
+        routes: RouteTable::default(),
+    };
+    if let Some(cluster) = &sent.legacy_cluster {
+        problems.check("legacy_cluster", is_name(cluster, CLUSTER), CLUSTER_RULE);
+    }
+    let mut ids = HashSet::new();
+    for module in &sent.modules {
+        let at = format!("modules[{}]", module.id);
+        problems.check(&format!("{at}.id"), ids.insert(&module.id), "another module has this id");
+        policy.add_module(module, &at, sent, &mut problems);
+    }
+    if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
+}
+
+fn providers(sent: &[wire::Provider], problems: &mut Problems) -> Providers {
+    let mut providers = Providers { by_issuer: HashMap::new(), key_generation: generation(sent) };
+    let mut names = HashSet::new();
+    for provider in sent {
+        let at = format!("providers[{}]", provider.name);
+        problems.check(&format!("{at}.name"), is_name(&provider.name, NAME), NAME_RULE);
+        problems.check(&format!("{at}.name"), names.insert(&provider.name), "another provider has this name");
+        problems.check(&format!("{at}.issuer"), !provider.issuer.is_empty(), "an issuer is required");
+        problems.check(
+            &format!("{at}.algorithms"),
+            !provider.algorithms.is_empty(),
+            "at least one algorithm is required",
+        );
+        problems.check(
+            &format!("{at}.jwks.keys"),
+            provider.jwks.keys.len() <= MAX_KEYS,
+            "a provider has at most 32 keys",
+        );
+        let mut keys = Vec::new();
+        let mut kids = HashSet::new();
+        for (index, jwk) in provider.jwks.keys.iter().enumerate() {
+            let at = match &jwk.kid {
+                Some(kid) => format!("{at}.jwks.keys[{kid}]"),
+                None => format!("{at}.jwks.keys[{index}]"),
+            };
+            match jwks::read(jwk) {
+                Ok(Some(key)) => {
+                    let unique =
+                        key.kid.as_ref().is_none_or(|kid| kids.insert((kid.clone(), key.kind as u8)));
+                    problems.check(&format!("{at}.kid"), unique, "another key has this kid");
+                    keys.push(key);
+                }
+                Ok(None) => {}
+                Err(problem) => problems.add(&at, problem),
+            }
+        }
+        let compiled = Provider {
+            audiences: provider.audiences.iter().map(|audience| audience.as_str().into()).collect(),
+            algorithms: provider.algorithms.clone(),
+            leeway_seconds: provider.leeway_seconds,
+            claims: provider.claims.clone(),
+            keys,
+        };
+        let unique = providers.by_issuer.insert(provider.issuer.as_str().into(), compiled).is_none();
+        problems.check(&format!("{at}.issuer"), unique, "another provider has this issuer");
+    }
+    providers
+}
+
+/// A digest of everything said about providers. It need not be secret: policies are not written by
+/// adversaries.
+fn generation(sent: &[wire::Provider]) -> u64 {
+    let mut hasher = SipHasher24::new();
+    // Serialising these types to memory cannot fail; a constant would merely be less precise.
+    hasher.write(&serde_json::to_vec(sent).unwrap_or_default());
+    hasher.finish()
+}
+
+fn flags(sent: &[wire::Flag], problems: &mut Problems) -> Vec<Flag> {
+    let mut keys = HashSet::new();
+    for flag in sent {
+        let at = format!("flags[{}]", flag.key);
+        problems.check(&format!("{at}.key"), is_name(&flag.key, NAME), NAME_RULE);
+        problems.check(&format!("{at}.key"), keys.insert(&flag.key), "another flag has this key");
+        if let Some(group) = &flag.rollout_group {
+            problems.check(&format!("{at}.rollout_group"), is_name(group, NAME), NAME_RULE);
+        }
+    }
+    sent.iter().map(Flag::new).collect()
+}
+
+impl Policy {
+    fn add_module(&mut self, module: &wire::Module, at: &str, sent: &wire::Policy, problems: &mut Problems) {
+        problems.check(&format!("{at}.id"), is_name(&module.id, NAME), NAME_RULE);
+        problems.check(
+            &format!("{at}.version"),
+            is_version(&module.version),
+            "a version is `v` and a number, such as v1",
+        );
+        problems.check(
+            &format!("{at}.namespace"),
+            is_name(&module.namespace, |byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+            }),
+            "a namespace is 1 to 128 lower-case letters, digits and `-`",
+        );
+        problems.check(&format!("{at}.cluster"), is_name(&module.cluster, CLUSTER), CLUSTER_RULE);
+        check_auth(&module.auth, &format!("{at}.auth"), problems);
+        let told = module.flags.iter().enumerate().filter_map(|(index, key)| {
+            let flag = self.known_flag(key, &format!("{at}.flags[{index}]"), problems)?;
+            Some(Asked { flag, when_off: None })
+        });
+        let told: Vec<Asked> = told.collect();
+        let index = self.modules.len();
+        self.modules.push(Module { id: module.id.as_str().into(), cluster: module.cluster.as_str().into() });
+
+        let everything =
+            [wire::Route { methods: Vec::new(), path: "/{*path}".into(), auth: None, gates: Vec::new() }];
+        let routes = if module.routes.is_empty() { &everything[..] } else { &module.routes };
+        let gates = self.gates(&module.gates, &format!("{at}.gates"), problems);
+        for (number, route) in routes.iter().enumerate() {
+            let at = format!("{at}.routes[{number}]");
+            if let Some(auth) = &route.auth {
+                check_auth(auth, &format!("{at}.auth"), problems);
+            }
+            let own = self.gates(&route.gates, &format!("{at}.gates"), problems);
+            let mut asked: Vec<Asked> = Vec::new();
+            for next in gates.iter().chain(&own).chain(&told) {
+                if asked.iter().all(|known| known.flag != next.flag) {
+                    asked.push(Asked { ..*next });
+                }
+            }
+            self.add_route(module, route, &at, sent, problems);
+            self.route_list.push(Route {
+                module: index,
+                pattern: route.path.as_str().into(),
+                auth: route.auth.clone().unwrap_or_else(|| module.auth.clone()),
+                flags: asked,
+            });
+        }
+    }
+
+    fn add_route(
+        &mut self,
+        module: &wire::Module,
+        route: &wire::Route,
+        at: &str,
+        sent: &wire::Policy,
+        problems: &mut Problems,
+    ) {
+        for (index, method) in route.methods.iter().enumerate() {
+            let token = is_name(method, |byte| byte.is_ascii_uppercase() || byte == b'-');
+            problems.check(
+                &format!("{at}.methods[{index}]"),
+                token,
+                "a method is upper-case letters, such as GET",
+            );
+        }
+        let id = u32::try_from(self.route_list.len()).unwrap_or(u32::MAX);
+        match self.routes.insert(&module.version, &module.namespace, &route.path, &route.methods, id) {
+            Ok(()) => {}
+            Err(PatternError::Malformed(problem)) => {
+                problems
+                    .add(&format!("{at}.path"), format!("`{}` is no route pattern: {problem}", route.path));
+            }
+            Err(PatternError::Taken { by, method }) => {
+                let owner = self.place(by);
+                let (owner, pattern) =
+                    owner.map_or(("?", "?"), |place| (&*place.module.id, &*place.route.pattern));
+                let method = method.unwrap_or_else(|| "every method".into());
+                let prefix = format!("/api/v1/modules/{}/{}", module.version, module.namespace);
+                let (id, path) = (&module.id, &route.path);
+                let problem = if owner == id.as_str() {
+                    format!(
+                        "{method} {prefix}{path} is claimed twice by module `{id}` (as `{pattern}` before)"
+                    )
+                } else {
+                    format!(
+                        "{method} {prefix}{path} of module `{id}` is claimed already by module `{owner}` (as `{pattern}`)"
+                    )
+                };
+                problems.add(&format!("{at}.path"), problem);
+            }
+        }
+        let gates = module.gates.iter().chain(&route.gates);
+        if sent.legacy_cluster.is_none() && gates.clone().any(|gate| gate.when_off == WhenOff::Legacy) {
+            problems.add(&format!("{at}.gates"), "`when_off: legacy` needs a `legacy_cluster`".into());
+        }
+    }
+
+    fn gates(&self, gates: &[Gate], at: &str, problems: &mut Problems) -> Vec<Asked> {
+        let asked = gates.iter().enumerate().filter_map(|(index, gate)| {
+            let flag = self.known_flag(&gate.flag, &format!("{at}[{index}].flag"), problems)?;
+            Some(Asked { flag, when_off: Some(gate.when_off) })
+        });
+        asked.collect()
+    }
+
+    fn known_flag(&self, key: &str, at: &str, problems: &mut Problems) -> Option<usize> {
+        let index = self.flag_by_key.get(key).copied();
+        problems.check(at, index.is_some(), &format!("there is no flag `{key}`"));
+        index
+    }
+}
+
+/// A list that its level does not look at would be a false promise.
+fn check_auth(auth: &Auth, at: &str, problems: &mut Problems) {
+    let roles = format!("{at}.roles");
+    let permissions = format!("{at}.permissions");
+    match auth.level {
+        Level::None => problems.check(
+            &permissions,
+            auth.permissions.is_empty(),
+            "the level `none` checks no permissions",
+        ),
+        Level::Permission => {
+            problems.check(
+                &permissions,
+                !auth.permissions.is_empty(),
+                "the level `permission` needs at least one",
+            );
+        }
+        Level::Role => problems.check(&roles, !auth.roles.is_empty(), "the level `role` needs at least one"),
+        Level::Basic | Level::Admin => {}
+    }
+    if auth.level != Level::Role {
+        problems.check(&roles, auth.roles.is_empty(), "only the level `role` checks roles");
+    }
+    for (list, at) in [(&auth.permissions, &permissions), (&auth.roles, &roles)] {
+        let printable = |name: &String| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\\'))
+        };
+        problems.check(
+            at,
+            list.iter().all(printable),
+            "a name is visible ASCII without comma, quote and backslash",
+        );
+    }
+}
+
+const NAME: fn(u8) -> bool = |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+const NAME_RULE: &str = "a name is 1 to 128 letters, digits, `_`, `-` and `.`";
+const CLUSTER: fn(u8) -> bool = |byte| NAME(byte) || matches!(byte, b'/' | b':' | b'|');
+const CLUSTER_RULE: &str = "a cluster name is 1 to 128 letters, digits and _ - . / : |";
+
+fn is_name(name: &str, allowed: fn(u8) -> bool) -> bool {
+    (1..=128).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn is_version(version: &str) -> bool {
+    let number = version.strip_prefix('v').unwrap_or_default();
+    (1..=6).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, field: &str, problem: String) {
+        self.0.push(Problem { field: field.to_string(), problem });
+    }
+
+    fn check(&mut self, field: &str, holds: bool, problem: &str) {
+        if !holds {
+            self.add(field, problem.to_string());
+        }
+    }
+}

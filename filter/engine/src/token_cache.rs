@@ -1,0 +1,162 @@
+//! Verified tokens, so that a token's signature is checked once and not on every request.
+//!
+//! Bounded by entries. The key is a keyed 128-bit digest of the key generation and the whole token:
+//! no token is kept, and a change of keys makes every older entry unreachable at once, where
+//! Envoy's own jwt_authn goes on accepting tokens of a removed key. Two generations of entries
+//! stand for recency: what is asked for again moves from the old to the young one, and when the
+//! young one is full the old one is dropped. That costs no list and no clock.
+
+use alloc::rc::Rc;
+use core::mem;
+use hashbrown::HashMap;
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::jwt::Verified;
+
+/// Longest time a verification is believed without being repeated, in seconds.
+pub const TIME_TO_LIVE: u64 = 300;
+
+/// Entries of each half. A working set of this size always stays cached; memory never exceeds
+/// twice as many entries.
+const HALF: usize = 10_240;
+
+/// The digest of a token under a key generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(u128);
+
+/// A bounded cache of verified tokens. One per WebAssembly VM.
+#[derive(Debug)]
+pub struct TokenCache {
+    seed: [u8; 16],
+    half: usize,
+    young: HashMap<Digest, Entry>,
+    old: HashMap<Digest, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Rc<Verified>,
+    /// First second at which the signature is checked again.
+    stale_at: u64,
+}
+
+impl TokenCache {
+    /// An empty cache. `seed` must be secret and random: SipHash is a pseudo-random function, so
+    /// nobody who does not know the seed can find two tokens with one digest.
+    #[must_use]
+    pub fn new(seed: [u8; 16]) -> Self {
+        Self { seed, half: HALF, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// The digest of `token` under the policy's `key_generation`.
+    #[must_use]
+    pub fn digest(&self, key_generation: u64, token: &str) -> Digest {
+        let mut hasher = SipHasher24::new_with_key(&self.seed);
+        core::hash::Hasher::write_u64(&mut hasher, key_generation);
+        core::hash::Hasher::write(&mut hasher, token.as_bytes());
+        Digest(hasher.finish128().as_u128())
+    }
+
+    /// The verified token with this digest, if it was verified recently. Its time claims are the
+    /// caller's to check, on every hit.
+    pub fn get(&mut self, digest: Digest, now: u64) -> Option<Rc<Verified>> {
+        if let Some(entry) = self.young.get(&digest) {
+            return (now < entry.stale_at).then(|| Rc::clone(&entry.token));
+        }
+        let entry = self.old.remove(&digest).filter(|entry| now < entry.stale_at)?;
+        let token = Rc::clone(&entry.token);
+        self.store(digest, entry);
+        Some(token)
+    }
+
+    /// Keeps a token that was just verified.
+    pub fn insert(&mut self, digest: Digest, token: &Rc<Verified>, now: u64) {
+        let stale_at = token.valid_until.min(now.saturating_add(TIME_TO_LIVE));
+        self.store(digest, Entry { token: Rc::clone(token), stale_at });
+    }
+
+    /// How many tokens are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// Whether none is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn store(&mut self, digest: Digest, entry: Entry) {
+        if self.young.len() >= self.half {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(digest, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwt::Identity;
+    use alloc::string::ToString;
+
+    fn token(valid_until: u64) -> Rc<Verified> {
+        let (roles, permissions) = Default::default();
+        let identity = Identity { organisation: None, subject: None, roles, permissions };
+        Rc::new(Verified { identity, valid_from: 0, valid_until })
+    }
+
+    fn small() -> TokenCache {
+        TokenCache { half: 4, ..TokenCache::new([7; 16]) }
+    }
+
+    #[test]
+    fn a_hit_lasts_as_long_as_the_token_and_no_longer_than_the_limit() {
+        let mut cache = small();
+        let (short, long) = (cache.digest(1, "short"), cache.digest(1, "long"));
+        cache.insert(short, &token(1_010), 1_000);
+        cache.insert(long, &token(9_999), 1_000);
+        assert!(cache.get(short, 1_009).is_some());
+        assert!(cache.get(short, 1_010).is_none());
+        assert!(cache.get(long, 1_299).is_some());
+        assert!(cache.get(long, 1_300).is_none());
+    }
+
+    #[test]
+    fn another_key_generation_finds_nothing() {
+        let mut cache = small();
+        let before = cache.digest(1, "token");
+        cache.insert(before, &token(9_999), 0);
+        let after = cache.digest(2, "token");
+        assert_ne!(before, after);
+        assert!(cache.get(after, 0).is_none());
+    }
+
+    #[test]
+    fn what_is_in_use_survives_any_number_of_strangers() {
+        let mut cache = small();
+        let used = cache.digest(1, "used");
+        cache.insert(used, &token(9_999), 0);
+        for stranger in 0..1_000 {
+            let digest = cache.digest(1, &stranger.to_string());
+            cache.insert(digest, &token(9_999), 0);
+            assert!(cache.get(used, 0).is_some(), "{stranger}");
+            assert!(cache.len() <= 8);
+        }
+    }
+
+    #[test]
+    fn a_working_set_of_half_the_bound_stays() {
+        let mut cache = small();
+        let set: [Digest; 4] = core::array::from_fn(|n| cache.digest(1, &n.to_string()));
+        for digest in set {
+            cache.insert(digest, &token(9_999), 0);
+        }
+        for round in 0..100 {
+            for digest in set {
+                assert!(cache.get(digest, 0).is_some(), "{round}");
+            }
+        }
+    }
+}

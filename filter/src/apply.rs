@@ -1,0 +1,78 @@
+//! A decision, applied: what the router, the upstream, the access log and the attestation need.
+//!
+//! Filter state `wasm.rampart.decision` is the attestation: an RBAC filter behind this one lets a
+//! request through only if it is there. It is set last, when everything else has been written.
+
+use proxy_wasm::types::Action;
+use rampart_engine::decision::{Forward, Place, Refusal};
+use rampart_engine::request::Headers;
+
+use crate::header_map::HeaderMap;
+use crate::host;
+
+/// Headers of this name are ours alone: what a client sends under it is believed nowhere.
+const PRIVATE: &[u8] = b"x-rampart-";
+
+/// Lets a request pass that is none of ours.
+pub(crate) fn pass(headers: &HeaderMap, revision: &str) -> Action {
+    finish(strip(headers), "pass", revision)
+}
+
+/// Sends a request to its cluster.
+pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str) -> Action {
+    let mut written = strip(headers);
+    let identity = forward.token.as_ref().map(|token| &token.identity);
+    let organisation = identity.and_then(|identity| identity.organisation.as_deref()).unwrap_or_default();
+    let flags = forward.flags.join(",");
+    let upstream = [
+        ("x-rampart-cluster", forward.cluster),
+        ("x-rampart-module", &forward.place.module.id),
+        ("x-rampart-organisation", organisation),
+        ("x-rampart-subject", identity.and_then(|identity| identity.subject.as_deref()).unwrap_or_default()),
+        ("x-rampart-roles", identity.map_or("", |identity| identity.roles.as_str())),
+        ("x-rampart-permissions", identity.map_or("", |identity| identity.permissions.as_str())),
+        ("x-rampart-flags", &flags),
+    ];
+    for (name, value) in upstream.into_iter().filter(|(_, value)| !value.is_empty()) {
+        written &= host::add_request_header(name, value.as_bytes());
+    }
+    tell_place(forward.place);
+    host::set_filter_state("rampart.organisation", organisation.as_bytes());
+    finish(written, forward.arm.as_str(), revision)
+}
+
+/// Answers a request here.
+pub(crate) fn refuse(refusal: &Refusal, place: Option<Place<'_>>, revision: &str) -> Action {
+    if let Some(place) = place {
+        tell_place(place);
+    }
+    let reason = refusal.reason.as_str();
+    host::set_filter_state("rampart.reason", reason.as_bytes());
+    host::set_filter_state("rampart.revision", revision.as_bytes());
+    let reply = refusal.reply();
+    let headers = HeaderMap::serialise(&reply.headers);
+    host::send_local_response(reply.status, reason, &reply.body, &headers, refusal.reason.grpc_status());
+    Action::Pause
+}
+
+/// Attests the request, if everything that was to be written has been written; else the RBAC
+/// filter refuses it.
+fn finish(written: bool, decision: &str, revision: &str) -> Action {
+    host::set_filter_state("rampart.revision", revision.as_bytes());
+    if written {
+        host::set_filter_state("rampart.decision", decision.as_bytes());
+    }
+    Action::Continue
+}
+
+fn tell_place(place: Place<'_>) {
+    host::set_filter_state("rampart.module", place.module.id.as_bytes());
+    host::set_filter_state("rampart.route", place.route.pattern.as_bytes());
+}
+
+/// Removes private headers that came from outside; whether that worked. Envoy has removed them
+/// before, where it is configured as we ask.
+fn strip(headers: &HeaderMap) -> bool {
+    let mut private = headers.pairs().map(|(name, _)| name).filter(|name| name.starts_with(PRIVATE));
+    private.all(host::remove_request_header)
+}

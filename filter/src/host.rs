@@ -1,0 +1,159 @@
+//! The host calls we make, bytes only and without a panic. The SDK's own wrappers insist on UTF-8
+//! and on the statuses they know: a header byte above 0x7f, or a new status of the host, would
+//! take the whole VM down, and every request of the worker with it.
+#![expect(unsafe_code, reason = "the proxy-wasm ABI is made of pointers")]
+
+use std::ptr::{null, null_mut};
+
+/// `proxy_status_t`: 0 is OK. A plain number, because hosts return values that no enum lists.
+type Status = u32;
+const OK: Status = 0;
+
+const LOG_ERROR: u32 = 4;
+const PLUGIN_CONFIGURATION: u32 = 7;
+const REQUEST_HEADERS: u32 = 0;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_log(level: u32, message: *const u8, size: usize) -> Status;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> Status;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        length: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> Status;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> Status;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> Status;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        argument: *const u8,
+        argument_size: usize,
+        result: *mut *mut u8,
+        result_size: *mut usize,
+    ) -> Status;
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn random_get(buffer: *mut u8, size: usize) -> u32;
+}
+
+/// A buffer that the host has filled through our allocator; empty where it had nothing to give.
+fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> Status) -> Vec<u8> {
+    let (mut data, mut size) = (null_mut(), 0);
+    if call(&raw mut data, &raw mut size) != OK || data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the ABI hands over memory of exactly `size` bytes that it got from the exported
+    // `proxy_on_memory_allocate`, which leaks a boxed slice of that size.
+    unsafe { Vec::from_raw_parts(data, size, size) }
+}
+
+/// Writes a line to Envoy's log, under the wasm logger.
+pub(crate) fn log_error(message: &str) {
+    // SAFETY: pointer and length are of a live string. A log line that is lost is lost.
+    unsafe { proxy_log(LOG_ERROR, message.as_ptr(), message.len()) };
+}
+
+/// Seconds since the Unix epoch; 0 if the host has no clock, which no token survives.
+pub(crate) fn unix_seconds() -> u64 {
+    let mut nanoseconds = 0;
+    // SAFETY: the pointer is of a live u64.
+    unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    nanoseconds / 1_000_000_000
+}
+
+/// 128 random bits from the host. All zero if it has none to give: token digests are then merely
+/// as hard to collide as unkeyed SipHash.
+pub(crate) fn random_seed() -> [u8; 16] {
+    let mut seed = [0; 16];
+    // SAFETY: pointer and length are of a live array.
+    unsafe { random_get(seed.as_mut_ptr(), seed.len()) };
+    seed
+}
+
+/// The plugin's configuration.
+pub(crate) fn plugin_configuration(size: usize) -> Vec<u8> {
+    // SAFETY: `returned` passes pointers to live variables.
+    returned(|data, length| unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, data, length) })
+}
+
+/// All request headers in the ABI's serialised form.
+pub(crate) fn request_headers() -> Vec<u8> {
+    // SAFETY: `returned` passes pointers to live variables.
+    returned(|data, size| unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, data, size) })
+}
+
+/// Adds a request header; whether the host took it.
+pub(crate) fn add_request_header(name: &str, value: &[u8]) -> bool {
+    // SAFETY: pointers and lengths are of live slices.
+    let status = unsafe {
+        proxy_add_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+    status == OK
+}
+
+/// Removes every request header of this name; whether the host did.
+pub(crate) fn remove_request_header(name: &[u8]) -> bool {
+    // SAFETY: pointer and length are of a live slice.
+    unsafe { proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) == OK }
+}
+
+/// Sets filter state `wasm.{name}` for this request; whether the host did.
+pub(crate) fn set_filter_state(name: &str, value: &[u8]) -> bool {
+    // SAFETY: pointers and lengths are of live slices.
+    unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) == OK }
+}
+
+/// Answers the request here.
+pub(crate) fn send_local_response(status: u16, details: &str, body: &str, headers: &[u8], grpc_status: u32) {
+    // SAFETY: pointers and lengths are of live slices. If the host refuses, the request stays
+    // paused and times out; it never passes.
+    unsafe {
+        proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            grpc_status as i32,
+        )
+    };
+}
+
+/// Calls a function that the host offers under a name; none if it does not, or fails.
+pub(crate) fn call_foreign_function(name: &str, argument: &[u8]) -> Option<Vec<u8>> {
+    let mut status = OK;
+    let result = returned(|data, size| {
+        let (argument, length) =
+            if argument.is_empty() { (null(), 0) } else { (argument.as_ptr(), argument.len()) };
+        // SAFETY: pointers and lengths are of live slices; `returned` passes live variables.
+        status =
+            unsafe { proxy_call_foreign_function(name.as_ptr(), name.len(), argument, length, data, size) };
+        status
+    });
+    (status == OK).then_some(result)
+}
