@@ -5,7 +5,7 @@
 use rampart_engine::jwks::PublicKey;
 use rampart_engine::jwt::CompactJws;
 use rampart_engine::policy::wire::Algorithm;
-use rampart_engine::verify::{JwtSimple, Verifier};
+use rampart_engine::verify::{PureRust, Verifier};
 
 use crate::host;
 
@@ -35,11 +35,11 @@ impl Verifier for HostVerifier {
             Algorithm::ES256 => ("sha256", Some(64)),
             Algorithm::ES384 => ("sha384", Some(96)),
             Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 | Algorithm::EdDSA => {
-                return JwtSimple.verify(key, jws);
+                return PureRust.verify(key, jws);
             }
         };
         if !self.host_verifies {
-            return JwtSimple.verify(key, jws);
+            return PureRust.verify(key, jws);
         }
         // RFC 7518 §3.4: an ECDSA signature is r and s, each as long as the curve's order.
         let signature = match signature_size {

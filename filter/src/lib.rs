@@ -23,7 +23,7 @@ use rampart_engine::token_cache::TokenCache;
 use header_map::HeaderMap;
 use host_verifier::HostVerifier;
 
-#[expect(missing_docs, reason = "the SDK's macro writes the function")]
+/// Private, since the macro writes an undocumented public function.
 mod entry {
     proxy_wasm::main! {{
         proxy_wasm::set_root_context(|_| Box::new(super::Root::default()));

@@ -114,3 +114,75 @@ impl Murmur3 {
 const fn scramble(block: u32) -> u32 {
     block.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const EXPLICIT: &str = include_str!("../../../tests/vectors/bucketing-vectors-explicit.json");
+    const SHORTHAND: &str = include_str!("../../../tests/vectors/bucketing-vectors.json");
+
+    fn rows(file: &str) -> Vec<Value> {
+        let mut file: Value = serde_json::from_str(file).unwrap();
+        let Value::Array(rows) = file["rows"].take() else { panic!("no rows") };
+        assert!(rows.len() >= 100, "the vectors are frozen: none may go");
+        rows
+    }
+
+    fn text<'a>(row: &'a Value, member: &str) -> &'a str {
+        row[member].as_str().unwrap()
+    }
+
+    #[test]
+    fn the_hash_is_flagds_over_every_vector_of_both_files() {
+        for row in rows(EXPLICIT).iter().chain(&rows(SHORTHAND)) {
+            for generation in ["v2", "v3"] {
+                let vector = &row[generation];
+                let hex = text(vector, "bytesHex").as_bytes();
+                let digit = |byte: u8| (byte as char).to_digit(16).unwrap() as u8;
+                let bytes: Vec<u8> = hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+                for split in 0..=bytes.len() {
+                    let mut hash = Murmur3::default();
+                    hash.write(&bytes[..split]);
+                    hash.write(&bytes[split..]);
+                    assert_eq!(Some(u64::from(hash.finish())), vector["murmur3"].as_u64(), "{row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_bucket_is_flagds_for_the_explicit_expression() {
+        for row in rows(EXPLICIT) {
+            for (name, generation) in [("v2", Generation::FlagdV2), ("v3", Generation::FlagdV3)] {
+                let bucketing = Bucketing::new(text(&row, "flagKey"), generation);
+                let organisation = text(&row, "organizationId");
+                let vector = &row[name];
+                assert_eq!(
+                    Some(u64::from(bucketing.hash(organisation))),
+                    vector["murmur3"].as_u64(),
+                    "{row}"
+                );
+                let bucket = bucketing.bucket(organisation, 1_000_000);
+                assert_eq!(Some(u64::from(bucket)), vector["bucketOf1e6"].as_u64(), "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_keys_take_the_longer_cbor_heads() {
+        // RFC 8949 §3: one, two or four length bytes after the initial byte.
+        for (length, head) in [
+            (23, &[0x77][..]),
+            (24, &[0x78, 24]),
+            (255, &[0x78, 255]),
+            (256, &[0x79, 1, 0]),
+            (65_535, &[0x79, 255, 255]),
+            (65_536, &[0x7a, 0, 1, 0, 0]),
+        ] {
+            let (bytes, used) = cbor_text_head(length);
+            assert_eq!(&bytes[..used], head, "{length}");
+        }
+    }
+}
