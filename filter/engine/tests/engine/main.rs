@@ -2,9 +2,13 @@
 //!
 //! - `policy`: what may a policy say?
 //! - `decide`: where does a request go?
+//! - `flags`: what always holds of percentages?
+//! - `hostile`: does anything a client sends hurt?
 //! - `tokens`: which tokens are believed?
 
 mod decide;
+mod flags;
+mod hostile;
 mod policy;
 mod tokens;
 mod world;

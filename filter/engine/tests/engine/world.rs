@@ -8,6 +8,7 @@ use rampart_engine::decision::Decision;
 use rampart_engine::jwks::PublicKey;
 use rampart_engine::jwt::CompactJws;
 use rampart_engine::policy::Policy;
+use rampart_engine::request::Headers;
 use rampart_engine::token_cache::TokenCache;
 use rampart_engine::verify::{PureRust, Verifier};
 use ring::rand::SystemRandom;
@@ -150,8 +151,29 @@ impl World {
         self.run(&[(":method", "GET"), (":path", &path), ("authorization", &token)], read)
     }
 
+    /// The policy, compiled.
+    pub(crate) fn compiled(&self) -> Policy {
+        Policy::from_json(self.policy.to_string().as_bytes()).unwrap()
+    }
+
+    /// Any request at all, against a policy compiled before.
+    pub(crate) fn decide_bytes<'p>(
+        &mut self,
+        policy: &'p Policy,
+        headers: &[(Vec<u8>, Vec<u8>)],
+    ) -> Decision<'p> {
+        struct Bytes<'a>(&'a [(Vec<u8>, Vec<u8>)]);
+        impl Headers for Bytes<'_> {
+            fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+                self.0.iter().map(|(name, value)| (&name[..], &value[..]))
+            }
+        }
+        let mut context = Context { now: self.now, verifier: &self.verifier, tokens: &mut self.tokens };
+        rampart_engine::decide(policy, &Bytes(headers), &mut context)
+    }
+
     fn run<T>(&mut self, headers: &[(&str, &str)], read: impl FnOnce(Decision<'_>) -> T) -> T {
-        let policy = Policy::from_json(self.policy.to_string().as_bytes()).unwrap();
+        let policy = self.compiled();
         let mut context = Context { now: self.now, verifier: &self.verifier, tokens: &mut self.tokens };
         read(rampart_engine::decide(&policy, &headers, &mut context))
     }
