@@ -1,1 +1,17 @@
-//! Stub.
+//! The harness: real Envoys, the flag service, upstreams and a token issuer, each on free loopback
+//! ports and ended on drop. Used by the system tests and by the demo, so nothing here needs `#[test]`.
+
+pub mod client;
+pub mod envoy;
+pub mod issuer;
+pub mod modules;
+pub mod paths;
+pub mod ports;
+pub mod process;
+pub mod service;
+pub mod stack;
+pub mod static_config;
+pub mod tidy;
+pub mod upstream;
+pub mod wait;
+pub mod workdir;

@@ -1,0 +1,183 @@
+//! The flag service as a process, and the `rampart` command as an operator uses it.
+
+use crate::{
+    client::Client,
+    paths,
+    ports::Port,
+    process::Process,
+    wait::{SOON, eventually},
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A flag service with its ports and its database; they outlive the process, so that it can be
+/// killed and started again.
+#[derive(Debug)]
+pub struct Service {
+    dir: PathBuf,
+    api: Port,
+    xds: Port,
+    listener: Port,
+    process: Option<Process>,
+}
+
+impl Service {
+    /// Claims the ports; starts nothing yet, so that an Envoy can be pointed at it first.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub fn new(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            dir: dir.to_owned(),
+            api: Port::claim()?,
+            xds: Port::claim()?,
+            listener: Port::claim()?,
+            process: None,
+        })
+    }
+
+    /// Starts the service, for the first time or again, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it runs already, has not been built, or ends; the error shows its log's end.
+    pub async fn start(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the service runs already");
+        let mut command = Command::new(paths::rampart()?);
+        command.arg("serve").arg("--database").arg(self.database());
+        command.args(["--api", &self.api_address().to_string()]);
+        command.args(["--xds", &self.xds_address().to_string()]);
+        command.args(["--listen", &self.listener_address().to_string()]);
+        command.arg("--filter").arg(paths::filter()?);
+        let process = self.process.insert(Process::start(&mut command, &self.dir.join("service.log"))?);
+        let client = Client::new(self.api.address())?;
+        let ready = eventually(SOON, "the service's readiness", async || {
+            let reply = client.get("/ready", None).await?;
+            ensure!(reply.status == 200, "{} {}", reply.status, reply.text().trim());
+            Ok(())
+        });
+        process.while_alive(ready).await
+    }
+
+    /// Kills the service without a chance to tidy up, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// When it outlives the signal.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the service does not run")?.kill()
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("rampart.db")
+    }
+
+    /// Where the API, the page and the metrics are.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api.address()
+    }
+
+    /// Where Envoys connect.
+    #[must_use]
+    pub fn xds_address(&self) -> SocketAddr {
+        self.xds.address()
+    }
+
+    /// Where Envoys are told to listen for traffic.
+    #[must_use]
+    pub fn listener_address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// The process, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// A client of the API.
+    ///
+    /// # Errors
+    ///
+    /// When the HTTP library cannot be set up.
+    pub fn client(&self) -> Result<Client> {
+        Client::new(self.api_address())
+    }
+
+    /// Runs `rampart` with these arguments against this service.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be run; that it fails is an answer.
+    pub async fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
+        let mut command = tokio::process::Command::new(paths::rampart()?);
+        command.args(arguments).env("RAMPART_API", format!("http://{}", self.api_address()));
+        let output = command.kill_on_drop(true).output().await.context("running rampart")?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(CliOutput {
+            command: format!("rampart {}", arguments.join(" ")),
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        })
+    }
+}
+
+/// What a command answered.
+#[derive(Debug, Clone)]
+pub struct CliOutput {
+    /// The command line.
+    pub command: String,
+    /// The exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl CliOutput {
+    /// What a command that succeeded printed.
+    ///
+    /// # Errors
+    ///
+    /// When it failed.
+    pub fn ok(self) -> Result<String> {
+        match self.code {
+            Some(0) => Ok(self.stdout),
+            code => bail!("`{}` ended with {code:?}: {}{}", self.command, self.stdout, self.stderr),
+        }
+    }
+
+    /// The same as JSON, for commands run with `--output json`.
+    ///
+    /// # Errors
+    ///
+    /// When it failed or printed something else.
+    pub fn json(self) -> Result<Value> {
+        let command = self.command.clone();
+        let text = self.ok()?;
+        serde_json::from_str(&text).with_context(|| format!("`{command}` printed {text}"))
+    }
+
+    /// What a command that was refused complained about.
+    ///
+    /// # Errors
+    ///
+    /// When it succeeded, or was killed.
+    pub fn refused(self) -> Result<String> {
+        match self.code {
+            Some(0) | None => bail!("`{}` was not refused: {}", self.command, self.stdout),
+            Some(_) => Ok(self.stderr),
+        }
+    }
+}

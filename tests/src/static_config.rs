@@ -1,0 +1,105 @@
+//! A static Envoy configuration around one upstream, for tests of what Envoy and a hand-written
+//! module do together. What Rampart ships is in `envoy/`, and is tested as it is.
+
+use std::{fmt::Write as _, net::SocketAddr, path::Path};
+
+/// One listener, at most one wasm filter, at most one attestation guard, one upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct StaticConfig<'a> {
+    /// Where Envoy listens.
+    pub listener: SocketAddr,
+    /// Where every request goes.
+    pub upstream: SocketAddr,
+    /// The module to run, if any.
+    pub module: Option<&'a Path>,
+    /// The filter state without which a guard after the module refuses, if there is a guard.
+    pub attestation: Option<&'a str>,
+}
+
+impl StaticConfig<'_> {
+    /// The configuration as YAML, with an admin interface on a port of Envoy's choice.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut filters = String::new();
+        if let Some(module) = self.module {
+            filters += &wasm_filter(module);
+        }
+        if let Some(key) = self.attestation {
+            filters += &attestation_guard(key);
+        }
+        let address = |socket: SocketAddr| {
+            format!("{{ socket_address: {{ address: {}, port_value: {} }} }}", socket.ip(), socket.port())
+        };
+        let mut yaml = String::new();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            yaml,
+            r#"admin:
+  address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+static_resources:
+  listeners:
+  - name: main
+    address: {listener}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: main
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {{ prefix: / }}
+                route: {{ cluster: upstream }}
+          http_filters:
+{filters}          - name: router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: upstream
+    load_assignment:
+      cluster_name: upstream
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {upstream} }}
+"#,
+            listener = address(self.listener),
+            upstream = address(self.upstream),
+        );
+        yaml
+    }
+}
+
+fn wasm_filter(module: &Path) -> String {
+    format!(
+        r#"          - name: module
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+              config:
+                name: module
+                failure_policy: FAIL_RELOAD
+                vm_config:
+                  vm_id: module
+                  code: {{ local: {{ filename: "{}" }} }}
+"#,
+        module.display()
+    )
+}
+
+fn attestation_guard(key: &str) -> String {
+    format!(
+        r#"          - name: attested
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+              rules:
+                action: ALLOW
+                policies:
+                  attested:
+                    permissions: [{{ any: true }}]
+                    principals:
+                    - filter_state: {{ key: "{key}", string_match: {{ safe_regex: {{ regex: ".+" }} }} }}
+"#
+    )
+}

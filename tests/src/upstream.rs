@@ -1,0 +1,154 @@
+//! Sample modules: real HTTP servers that answer with what they received, as JSON.
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::StatusCode,
+};
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+const BODY_LIMIT: usize = 64 << 20;
+
+/// What an upstream received.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Echo {
+    /// The upstream's own name, e.g. `analytics-core v1`.
+    pub name: String,
+    /// The request's method.
+    pub method: String,
+    /// The path as it came, still encoded.
+    pub path: String,
+    /// The query as it came, without its question mark.
+    pub query: Option<String>,
+    /// Name and value of every header, one character for each byte of a value, so that none is lost.
+    pub headers: Vec<(String, String)>,
+    /// The body's length in bytes.
+    pub body_length: usize,
+    /// The body's SHA-256 in hexadecimal.
+    pub body_sha256: String,
+}
+
+impl Echo {
+    /// The first value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The names of all headers that start with `prefix`.
+    #[must_use]
+    pub fn names(&self, prefix: &str) -> Vec<&str> {
+        self.headers.iter().map(|(key, _)| key.as_str()).filter(|key| key.starts_with(prefix)).collect()
+    }
+}
+
+/// A running upstream; stopped on drop.
+#[derive(Debug)]
+pub struct Upstream {
+    name: String,
+    server: Server,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    /// Starts an upstream on a free port.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start(name: &str) -> Result<Self> {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let state = (Arc::from(name), Arc::clone(&requests));
+        let server = Server::start(Router::new().fallback(echo).with_state(state)).await?;
+        Ok(Self { name: name.to_owned(), server, requests })
+    }
+
+    /// The name it answers with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// How many requests it has received since its start.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn echo(
+    State((name, requests)): State<(Arc<str>, Arc<AtomicUsize>)>,
+    request: Request<Body>,
+) -> Result<Json<Echo>, StatusCode> {
+    requests.fetch_add(1, Ordering::SeqCst);
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, BODY_LIMIT).await.map_err(|_| StatusCode::BAD_REQUEST)?;
+    let latin1 = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect();
+    Ok(Json(Echo {
+        name: name.to_string(),
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head
+            .headers
+            .iter()
+            .map(|(key, value)| (key.to_string(), latin1(value.as_bytes())))
+            .collect(),
+        body_length: body.len(),
+        body_sha256: sha256(&body),
+    }))
+}
+
+/// SHA-256 in hexadecimal, to compare a body that was sent with the one an upstream received.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// An HTTP server of the harness's own on a free port; stops accepting on drop.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start(app: Router) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a free port")?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                eprintln!("the server at {address} ended: {error}");
+            }
+        });
+        Ok(Self { address, task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,84 @@
+//! This repository keeps its own rules. What each rule finds is tested beside it, in `tests/src/tidy`.
+
+use rampart_tests::{
+    paths::repository,
+    tidy::{
+        SourceFile, files,
+        prose::dead_paths,
+        source::{dependencies, evasive_tests, foreign_places, headerless, oversized, unfinished},
+    },
+};
+
+/// What the engine may stand on. It must build for wasm and do no I/O: an addition is a decision.
+const ENGINE: [&str; 10] = [
+    "ed25519-compact",
+    "hashbrown",
+    "jwt-simple",
+    "p256",
+    "p384",
+    "serde",
+    "serde_json",
+    "serde_path_to_error",
+    "siphasher",
+    "superboring",
+];
+
+#[track_caller]
+fn check(rule: impl Fn(&[SourceFile]) -> Vec<String>) {
+    let files = files(repository()).unwrap();
+    assert!(files.len() > 20, "only {} files were looked at", files.len());
+    let findings = rule(&files);
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}
+
+#[test]
+fn every_rust_file_says_what_it_is() {
+    check(headerless);
+}
+
+#[test]
+fn no_file_is_oversized() {
+    check(oversized);
+}
+
+#[test]
+fn no_test_is_switched_off_or_sleeps() {
+    check(evasive_tests);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    check(unfinished);
+}
+
+#[test]
+fn no_registry_host_or_machine_path_is_committed() {
+    check(foreign_places);
+}
+
+#[test]
+fn every_path_that_prose_names_exists() {
+    check(dead_paths);
+}
+
+#[test]
+fn the_engine_depends_on_what_it_may() {
+    check(|files| {
+        let manifest = files.iter().find(|file| file.path == "filter/engine/Cargo.toml").unwrap();
+        let found = dependencies(&manifest.text);
+        if found == ENGINE { vec![] } else { vec![format!("the engine depends on {found:?}")] }
+    });
+}
+
+#[test]
+fn every_system_test_file_is_listed_in_the_index() {
+    check(|files| {
+        let (folder, index) = ("tests/tests/system/", "tests/tests/system/main.rs");
+        let main = files.iter().find(|file| file.path == index).unwrap();
+        let names = files.iter().filter_map(|file| file.path.strip_prefix(folder)?.strip_suffix(".rs"));
+        names
+            .filter(|name| *name != "main" && !main.text.contains(&format!("//! - `{name}`:")))
+            .map(|name| format!("{index} does not say what `{name}` tests"))
+            .collect()
+    });
+}
