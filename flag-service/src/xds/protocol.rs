@@ -1,0 +1,73 @@
+//! What both variants of the protocol have in common, as the stream that drives them sees it.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+
+use super::snapshot::{Kind, Snapshot};
+
+/// One stream of one variant, as a state machine: pure, so that every rule is tested without a
+/// network.
+pub(super) trait Protocol: Send + 'static {
+    /// What the client sends.
+    type Request: Send + Sync + 'static;
+    /// What it is sent.
+    type Response: Send + 'static;
+    /// Name for people.
+    const NAME: &'static str;
+
+    /// A new stream of a node that refused these versions on an earlier one.
+    fn new(refused: BTreeMap<Kind, String>) -> Self;
+
+    /// Who the client says it is; only the first request says so.
+    fn node(request: &Self::Request) -> Option<&Node>;
+
+    /// What a request says of earlier responses, and what it asks for.
+    fn on_request(&mut self, request: &Self::Request, snapshot: &Snapshot) -> Step<Self::Response>;
+
+    /// What must be sent now that this is the snapshot, in push order.
+    fn on_snapshot(&mut self, snapshot: &Snapshot) -> Vec<Answer<Self::Response>>;
+
+    /// Whether the client has accepted all it was sent of that type.
+    fn is_settled(&self, kind: Kind) -> bool;
+}
+
+/// What a response carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Push {
+    /// Version of the type's contents: a content hash.
+    pub(super) version: String,
+    /// Revision of the store they were made from.
+    pub(super) revision: u64,
+}
+
+/// What a client said of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Type of the response.
+    pub(super) kind: Kind,
+    /// What it carried.
+    pub(super) push: Push,
+    /// The client's words, when it refused.
+    pub(super) error: Option<String>,
+}
+
+/// A response on its way, and what must be noted once it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answer<R> {
+    /// Its type.
+    pub(super) kind: Kind,
+    /// What it carries.
+    pub(super) push: Push,
+    /// The message.
+    pub(super) message: R,
+}
+
+/// What follows from a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Step<R> {
+    /// What the request said of an earlier response.
+    pub(super) verdict: Option<Verdict>,
+    /// What is sent.
+    pub(super) answers: Vec<Answer<R>>,
+}

@@ -1,0 +1,192 @@
+//! The listener and its chain of filters. It depends on no revision, so that no change of flags or
+//! modules drains a connection.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
+use envoy_types::pb::envoy::config::core::v3::{
+    ExtensionConfigSource, SubstitutionFormatString, TypedExtensionConfig, substitution_format_string,
+};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_types::pb::envoy::config::rbac::v3::{self as rbac, Permission, Policy, Principal, permission, principal};
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, http_filter,
+};
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation;
+use envoy_types::pb::envoy::r#type::matcher::v3::{
+    FilterStateMatcher, RegexMatcher, StringMatcher, filter_state_matcher, string_matcher,
+};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, Struct, Value, value};
+use prost::Name;
+
+use super::{DataPlane, NAME, address, ads, pack, pack_with_entries, seconds};
+
+/// Filter state that the filter sets on every request it has judged.
+const DECISION: &str = "wasm.rampart.decision";
+
+/// Fields of the access log. The path has no query string and no header is logged that can hold a
+/// token.
+const ACCESS_LOG: &[(&str, &str)] = &[
+    ("time", "%START_TIME%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%PATH(NQ:PATH)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("code", "%RESPONSE_CODE%"),
+    ("details", "%RESPONSE_CODE_DETAILS%"),
+    ("flags", "%RESPONSE_FLAGS%"),
+    ("duration_ms", "%DURATION%"),
+    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("decision", "%FILTER_STATE(wasm.rampart.decision:PLAIN)%"),
+    ("module", "%FILTER_STATE(wasm.rampart.module:PLAIN)%"),
+    ("route", "%FILTER_STATE(wasm.rampart.route:PLAIN)%"),
+    ("arm", "%FILTER_STATE(wasm.rampart.arm:PLAIN)%"),
+    ("organisation", "%FILTER_STATE(wasm.rampart.organisation:PLAIN)%"),
+    ("reason", "%FILTER_STATE(wasm.rampart.reason:PLAIN)%"),
+    ("revision", "%FILTER_STATE(wasm.rampart.revision:PLAIN)%"),
+];
+
+pub(super) fn listener(data_plane: &DataPlane) -> Any {
+    let listen = data_plane.listen;
+    pack(&Listener {
+        name: NAME.to_owned(),
+        address: Some(address(listen.ip().to_string(), listen.port())),
+        filter_chains: vec![FilterChain {
+            filters: vec![Filter {
+                name: "envoy.filters.network.http_connection_manager".to_owned(),
+                config_type: Some(filter::ConfigType::TypedConfig(pack(&connection_manager()))),
+            }],
+            ..FilterChain::default()
+        }],
+        ..Listener::default()
+    })
+}
+
+fn connection_manager() -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: NAME.to_owned(),
+        // The filter and the upstream must see the same path, or `/a/../b` is judged as one module
+        // and served by another.
+        normalize_path: Some(BoolValue { value: true }),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
+        // Clients see the upstream's own `server` header.
+        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        // Long polls and quiet WebSockets live; an abandoned stream still ends.
+        stream_idle_timeout: seconds(3600),
+        // A client that sends its headers byte by byte does not hold a stream.
+        request_headers_timeout: seconds(30),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        early_header_mutation_extensions: vec![strip_private_headers()],
+        access_log: vec![access_log()],
+        http_filters: vec![
+            discovered_filter(),
+            http_filter("envoy.filters.http.rbac", pack(&attestation())),
+            http_filter(
+                "envoy.filters.http.router",
+                // What Envoy would add to a response, no client asked for.
+                pack(&Router { suppress_envoy_headers: true, ..Router::default() }),
+            ),
+        ],
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(ads()),
+            route_config_name: NAME.to_owned(),
+        })),
+        ..HttpConnectionManager::default()
+    }
+}
+
+/// No header that only Rampart may set survives from a client, whether or not the filter runs
+/// afterwards. Underscores count as hyphens, because CGI-like upstreams cannot tell them apart.
+fn strip_private_headers() -> TypedExtensionConfig {
+    let remove = header_mutation::RemoveOnMatch { key_matcher: Some(matching("x[-_]rampart[-_].*")) };
+    let mutation = HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) };
+    TypedExtensionConfig {
+        name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
+        typed_config: Some(pack(&EarlyHeaderMutation { mutations: vec![mutation] })),
+    }
+}
+
+/// The filter, configured apart (ECDS). It has no default: until its configuration is here, every
+/// request is refused.
+fn discovered_filter() -> HttpFilter {
+    HttpFilter {
+        name: NAME.to_owned(),
+        config_type: Some(http_filter::ConfigType::ConfigDiscovery(ExtensionConfigSource {
+            config_source: Some(ads()),
+            type_urls: vec![Wasm::type_url()],
+            ..ExtensionConfigSource::default()
+        })),
+        ..HttpFilter::default()
+    }
+}
+
+/// Should the filter ever be skipped, nothing is marked as judged and nothing passes.
+fn attestation() -> Rbac {
+    let judged = FilterStateMatcher {
+        key: DECISION.to_owned(),
+        matcher: Some(filter_state_matcher::Matcher::StringMatch(matching(".+"))),
+    };
+    let policy = Policy {
+        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
+        principals: vec![Principal { identifier: Some(principal::Identifier::FilterState(judged)) }],
+        ..Policy::default()
+    };
+    Rbac {
+        rules: Some(rbac::Rbac {
+            action: rbac::rbac::Action::Allow.into(),
+            policies: HashMap::from([("judged".to_owned(), policy)]),
+            ..rbac::Rbac::default()
+        }),
+        ..Rbac::default()
+    }
+}
+
+fn access_log() -> AccessLog {
+    let log = |fields| FileAccessLog {
+        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
+            format: Some(substitution_format_string::Format::JsonFormat(Struct { fields })),
+            ..SubstitutionFormatString::default()
+        })),
+        ..FileAccessLog::default()
+    };
+    let fields = ACCESS_LOG.iter().map(|(name, format)| {
+        let value = Value { kind: Some(value::Kind::StringValue((*format).to_owned())) };
+        log(HashMap::from([((*name).to_owned(), value)]))
+    });
+    let path = FileAccessLog { path: "/dev/stdout".to_owned(), ..FileAccessLog::default() };
+    AccessLog {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(pack_with_entries(&path, fields))),
+        ..AccessLog::default()
+    }
+}
+
+fn http_filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
+}
+
+fn matching(regex: &str) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(string_matcher::MatchPattern::SafeRegex(RegexMatcher {
+            regex: regex.to_owned(),
+            ..RegexMatcher::default()
+        })),
+        ..StringMatcher::default()
+    }
+}

@@ -1,0 +1,64 @@
+//! The route configuration. It names no module: the filter chooses the cluster per request, so a
+//! change of dispatch never needs new routes.
+
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, RequestMirrorPolicy};
+use envoy_types::pb::envoy::config::route::v3::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
+};
+use envoy_types::pb::google::protobuf::Any;
+use rampart_engine::policy::wire::Policy;
+
+use super::{NAME, pack, seconds};
+
+/// Names the cluster of a request; written by the filter, read by the route, sent to nobody.
+const CLUSTER_HEADER: &str = "x-rampart-cluster";
+/// Names the cluster that gets a copy, likewise.
+const MIRROR_HEADER: &str = "x-rampart-mirror";
+
+pub(super) fn routes(policy: &Policy) -> Any {
+    let modules = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::ClusterHeader(CLUSTER_HEADER.to_owned())),
+        // Without the header, or with an unknown cluster in it, nothing is copied.
+        request_mirror_policies: vec![RequestMirrorPolicy {
+            cluster_header: MIRROR_HEADER.to_owned(),
+            ..RequestMirrorPolicy::default()
+        }],
+        ..action()
+    };
+    let legacy = policy.legacy_cluster.as_ref().map(|cluster| RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.clone())),
+        ..action()
+    });
+    let mut routes = vec![to("modules", "/api/v1/modules/", modules)];
+    routes.extend(legacy.map(|action| to("legacy", "/", action)));
+    pack(&RouteConfiguration {
+        name: NAME.to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: NAME.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes,
+            ..VirtualHost::default()
+        }],
+        request_headers_to_remove: vec![CLUSTER_HEADER.to_owned(), MIRROR_HEADER.to_owned()],
+        ..RouteConfiguration::default()
+    })
+}
+
+/// Envoy's default timeout of 15 s counts to the end of the response and would cut streams. An
+/// idle stream is ended by the listener's `stream_idle_timeout`; a module that needs less than
+/// that is given it per request.
+fn action() -> RouteAction {
+    RouteAction { timeout: seconds(0), ..RouteAction::default() }
+}
+
+fn to(name: &str, prefix: &str, action: RouteAction) -> Route {
+    Route {
+        name: name.to_owned(),
+        r#match: Some(RouteMatch {
+            path_specifier: Some(route_match::PathSpecifier::Prefix(prefix.to_owned())),
+            ..RouteMatch::default()
+        }),
+        action: Some(route::Action::Route(action)),
+        ..Route::default()
+    }
+}
