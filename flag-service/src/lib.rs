@@ -1,4 +1,10 @@
 //! The flag service: operators' changes in, Envoy configuration out.
 
+pub mod api;
+pub mod cli;
+pub mod model;
 pub mod published;
+pub mod serve;
+pub mod store;
+pub mod writer;
 pub mod xds;

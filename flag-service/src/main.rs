@@ -1,1 +1,8 @@
-fn main() {}
+//! The `rampart` command.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    rampart::cli::run().await
+}

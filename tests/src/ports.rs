@@ -44,6 +44,18 @@ impl Port {
         bail!("no free port between {FIRST} and {}", FIRST + COUNT)
     }
 
+    /// Claims one particular port, for a demonstration at the addresses that documents name.
+    ///
+    /// # Errors
+    ///
+    /// When it is taken.
+    pub fn exactly(number: u16) -> Result<Self> {
+        let address = (Ipv4Addr::LOCALHOST, number);
+        let claim = UdpSocket::bind(address).with_context(|| format!("port {number} is claimed"))?;
+        TcpListener::bind(address).with_context(|| format!("port {number} is in use"))?;
+        Ok(Self { number, _claim: claim })
+    }
+
     /// The port's number.
     #[must_use]
     pub fn number(&self) -> u16 {
@@ -100,7 +112,14 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers.len(), 100);
         assert!(UdpSocket::bind(ports[0].address()).is_err(), "the claim is held");
-        assert!(TcpListener::bind(ports[0].address()).is_ok(), "and leaves TCP free");
+        assert!(Port::exactly(ports[0].number()).is_err(), "and cannot be had twice");
+        let user = TcpListener::bind(ports[0].address()).expect("it leaves TCP free");
+
+        let taken = user.local_addr().unwrap().port();
+        drop(ports);
+        assert!(Port::exactly(taken).is_err(), "someone listens there");
+        drop(user);
+        assert_eq!(Port::exactly(taken).unwrap().number(), taken);
     }
 
     #[test]

@@ -20,26 +20,48 @@ use std::{
 #[derive(Debug)]
 pub struct Service {
     dir: PathBuf,
-    api: Port,
-    xds: Port,
-    listener: Port,
+    ports: ServicePorts,
     process: Option<Process>,
 }
 
-impl Service {
-    /// Claims the ports; starts nothing yet, so that an Envoy can be pointed at it first.
+/// Where a flag service listens, and where it tells Envoys to listen.
+#[derive(Debug)]
+pub struct ServicePorts {
+    /// The API, the page and the metrics.
+    pub api: Port,
+    /// Envoys connect here.
+    pub xds: Port,
+    /// The data plane.
+    pub listener: Port,
+}
+
+impl ServicePorts {
+    /// Free ports, as every test should use.
     ///
     /// # Errors
     ///
-    /// When no port is free.
-    pub fn new(dir: &Path) -> Result<Self> {
-        Ok(Self {
-            dir: dir.to_owned(),
-            api: Port::claim()?,
-            xds: Port::claim()?,
-            listener: Port::claim()?,
-            process: None,
-        })
+    /// When none is left.
+    pub fn free() -> Result<Self> {
+        Ok(Self { api: Port::claim()?, xds: Port::claim()?, listener: Port::claim()? })
+    }
+
+    /// The ports that documents name.
+    ///
+    /// # Errors
+    ///
+    /// When one is taken.
+    pub fn documented() -> Result<Self> {
+        let [api, xds, listener] = [8080, 8081, 10_000].map(Port::exactly);
+        Ok(Self { api: api?, xds: xds?, listener: listener? })
+    }
+}
+
+impl Service {
+    /// A service with its files in `dir`; starts nothing yet, so that an Envoy can be pointed at it
+    /// first.
+    #[must_use]
+    pub fn new(dir: &Path, ports: ServicePorts) -> Self {
+        Self { dir: dir.to_owned(), ports, process: None }
     }
 
     /// Starts the service, for the first time or again, and waits until it is ready.
@@ -51,12 +73,12 @@ impl Service {
         ensure!(self.process.is_none(), "the service runs already");
         let mut command = Command::new(paths::rampart()?);
         command.arg("serve").arg("--database").arg(self.database());
-        command.args(["--api", &self.api_address().to_string()]);
+        command.args(["--http", &self.api_address().to_string()]);
         command.args(["--xds", &self.xds_address().to_string()]);
         command.args(["--listen", &self.listener_address().to_string()]);
         command.arg("--filter").arg(paths::filter()?);
         let process = self.process.insert(Process::start(&mut command, &self.dir.join("service.log"))?);
-        let client = Client::new(self.api.address())?;
+        let client = Client::new(self.ports.api.address())?;
         let ready = eventually(SOON, "the service's readiness", async || {
             let reply = client.get("/ready", None).await?;
             ensure!(reply.status == 200, "{} {}", reply.status, reply.text().trim());
@@ -83,19 +105,19 @@ impl Service {
     /// Where the API, the page and the metrics are.
     #[must_use]
     pub fn api_address(&self) -> SocketAddr {
-        self.api.address()
+        self.ports.api.address()
     }
 
     /// Where Envoys connect.
     #[must_use]
     pub fn xds_address(&self) -> SocketAddr {
-        self.xds.address()
+        self.ports.xds.address()
     }
 
     /// Where Envoys are told to listen for traffic.
     #[must_use]
     pub fn listener_address(&self) -> SocketAddr {
-        self.listener.address()
+        self.ports.listener.address()
     }
 
     /// The process, while it runs.

@@ -1,11 +1,19 @@
 //! Everything at once: issuer, sample modules, flag service and an Envoy that follows it.
 
 use crate::{
-    client::Client, envoy::Envoy, issuer::Issuer, paths, ports::substitute, service::Service,
+    client::Client,
+    envoy::Envoy,
+    issuer::Issuer,
+    paths,
+    ports::substitute,
+    service::{Service, ServicePorts},
     upstream::Upstream,
 };
 use anyhow::{Context as _, Result};
 use std::{fs, path::Path};
+
+/// Envoy's admin port in the bootstrap that Rampart ships.
+const ADMIN: u16 = 9901;
 
 /// What is started first; the other must cope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,18 +24,29 @@ pub enum First {
     Envoy,
 }
 
+/// Which ports a stack uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// Free ones, so that stacks run side by side.
+    Free,
+    /// Those that documents name, for people to try what they read.
+    Documented,
+}
+
 /// How a stack is to be started.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What comes first.
     pub first: First,
+    /// Which ports service and Envoy use.
+    pub ports: Ports,
     /// Envoy's worker threads. Two by default, since one worker hides what workers disagree on.
     pub concurrency: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { first: First::Service, concurrency: 2 }
+        Self { first: First::Service, ports: Ports::Free, concurrency: 2 }
     }
 }
 
@@ -85,8 +104,12 @@ impl Stack {
     pub async fn start(dir: &Path, options: Options) -> Result<Self> {
         let issuer = Issuer::start().await?;
         let upstreams = Upstreams::start().await?;
-        let mut service = Service::new(dir)?;
-        let config = bootstrap(&service)?;
+        let (ports, admin) = match options.ports {
+            Ports::Free => (ServicePorts::free()?, 0),
+            Ports::Documented => (ServicePorts::documented()?, ADMIN),
+        };
+        let mut service = Service::new(dir, ports);
+        let config = bootstrap(&service, admin)?;
         if options.first == First::Service {
             service.start().await?;
         }
@@ -117,9 +140,9 @@ impl Stack {
     }
 }
 
-/// The bootstrap that Rampart ships, pointed at this service and on an admin port of Envoy's choice.
-fn bootstrap(service: &Service) -> Result<String> {
+/// The bootstrap that Rampart ships, pointed at this service.
+fn bootstrap(service: &Service, admin: u16) -> Result<String> {
     let file = paths::repository().join("envoy/bootstrap.yaml");
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    substitute(&text, &[(9901, 0), (8081, service.xds_address().port())]).context("envoy/bootstrap.yaml")
+    substitute(&text, &[(ADMIN, admin), (8081, service.xds_address().port())]).context("envoy/bootstrap.yaml")
 }

@@ -3,11 +3,7 @@
 
 use crate::paths;
 use anyhow::{Context as _, Result};
-use std::{
-    fs, mem,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::{fs, mem, path::Path, thread};
 use tempfile::TempDir;
 use tokio::runtime;
 
@@ -57,12 +53,6 @@ impl Workdir {
     pub fn path(&self) -> &Path {
         self.folder.as_ref().expect("taken on drop only").path()
     }
-
-    /// Keeps the folder after this value's end.
-    #[must_use]
-    pub fn keep(mut self) -> PathBuf {
-        self.folder.take().expect("taken on drop only").keep()
-    }
 }
 
 impl Drop for Workdir {
@@ -78,7 +68,7 @@ impl Drop for Workdir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::panic;
+    use std::{panic, path::PathBuf};
 
     #[test]
     fn a_failed_tests_folder_is_kept_and_a_passed_ones_removed() {

@@ -29,6 +29,8 @@ pub(super) struct Delta {
     keeps_clusters: bool,
     /// The client came with something: it has reconnected, and not started anew.
     resumes: bool,
+    /// The client does not ask for the endpoints of its clusters, so nothing waits for them.
+    impatient: bool,
 }
 
 /// One type of the stream.
@@ -38,6 +40,8 @@ struct Type {
     /// Versions the client holds or was last sent, by name. What it refused stays noted, so that
     /// the same bytes are not sent again.
     held: BTreeMap<String, String>,
+    /// The client waits for an answer, also when there is nothing to say.
+    owed: bool,
 }
 
 impl Protocol for Delta {
@@ -75,29 +79,48 @@ impl Protocol for Delta {
             // client must hear which of the two holds.
             due.retain(|name| state.subscription.wants(name));
             state.held.retain(|name, _| state.subscription.wants(name));
-            answers.extend(self.answer(kind, snapshot, due, false));
+            answers.extend(self.answer(kind, snapshot, due));
         } else {
-            let must_answer = self.open(kind, request, snapshot);
-            answers.extend(self.answer(kind, snapshot, BTreeSet::new(), must_answer));
-            if answers.is_empty() && self.ledger.is_settled(kind) {
+            self.open(kind, request, snapshot);
+            answers.extend(self.answer(kind, snapshot, BTreeSet::new()));
+            if answers.is_empty() && !self.holds_back(kind, snapshot) && self.ledger.is_settled(kind) {
                 // It holds what it would have been sent, so it has accepted it before.
                 let push = push_of(kind, snapshot);
                 verdict = Some(Verdict { kind, push, error: None });
             }
         }
-        if self.keeps_clusters && self.may_release_clusters(verdict.as_ref()) {
-            self.keeps_clusters = false;
-            answers.extend(self.answer(Kind::Cluster, snapshot, BTreeSet::new(), false));
+        let mut follow = |kind| answers.extend(self.answer(kind, snapshot, BTreeSet::new()));
+        match kind {
+            Kind::Cluster => follow(Kind::Endpoints),
+            Kind::Endpoints => {
+                Kind::PUSH_ORDER.into_iter().filter(|kind| kind.needs_endpoints()).for_each(follow);
+            }
+            Kind::Listener | Kind::Route | Kind::Extension => {}
         }
-        if answers.iter().any(|answer| answer.kind == Kind::Cluster) {
-            answers.extend(self.answer(Kind::Endpoints, snapshot, BTreeSet::new(), false));
+        // Only now, when a policy that waited is under way and no longer counts as settled.
+        if self.keeps_clusters && self.may_release_clusters(verdict.as_ref(), snapshot) {
+            self.keeps_clusters = false;
+            answers.extend(self.answer(Kind::Cluster, snapshot, BTreeSet::new()));
         }
         Step { verdict, answers }
     }
 
     fn on_snapshot(&mut self, snapshot: &Snapshot) -> Vec<Answer<DeltaDiscoveryResponse>> {
-        let answer = |kind| self.answer(kind, snapshot, BTreeSet::new(), false);
+        let answer = |kind| self.answer(kind, snapshot, BTreeSet::new());
         Kind::PUSH_ORDER.into_iter().filter_map(answer).collect()
+    }
+
+    fn is_waiting(&self, snapshot: &Snapshot) -> bool {
+        let endpoints = self.types.get(&Kind::Endpoints);
+        let all_sent = snapshot.all(Kind::Endpoints).all(|(name, resource)| {
+            endpoints.and_then(|state| state.held.get(name)) == Some(&resource.version)
+        });
+        self.types.contains_key(&Kind::Cluster) && !self.impatient && !all_sent
+    }
+
+    fn stop_waiting(&mut self, snapshot: &Snapshot) -> Vec<Answer<DeltaDiscoveryResponse>> {
+        self.impatient = true;
+        self.on_snapshot(snapshot)
     }
 
     fn is_settled(&self, kind: Kind) -> bool {
@@ -106,8 +129,13 @@ impl Protocol for Delta {
 }
 
 impl Delta {
-    /// Starts a type, and tells whether its first request must be answered in any case.
-    fn open(&mut self, kind: Kind, request: &DeltaDiscoveryRequest, snapshot: &Snapshot) -> bool {
+    /// Whether that type must wait for endpoints.
+    fn holds_back(&self, kind: Kind, snapshot: &Snapshot) -> bool {
+        kind.needs_endpoints() && self.is_waiting(snapshot)
+    }
+
+    /// Starts a type.
+    fn open(&mut self, kind: Kind, request: &DeltaDiscoveryRequest, snapshot: &Snapshot) {
         let mut subscription = Subscription::first(kind, &request.resource_names_subscribe);
         subscription.remove(&request.resource_names_unsubscribe);
         let initial = request.initial_resource_versions.iter();
@@ -127,17 +155,16 @@ impl Delta {
         self.keeps_clusters |= keeps;
         // A client that starts waits for the first answer to a wildcard, also when it is empty. And
         // where clusters are kept, only an ack tells that we have seen all the client asks for.
-        let must_answer = (subscription.is_wildcard() && held.is_empty()) || keeps;
-        self.types.insert(kind, Type { subscription, held });
-        must_answer
+        let owed = (subscription.is_wildcard() && held.is_empty()) || keeps;
+        self.types.insert(kind, Type { subscription, held, owed });
     }
 
     /// Whether the client runs the policy that does without the kept clusters, or has answered the
     /// clusters without having asked for a policy: what it asks for when it connects comes before
     /// its answers.
-    fn may_release_clusters(&self, verdict: Option<&Verdict>) -> bool {
+    fn may_release_clusters(&self, verdict: Option<&Verdict>, snapshot: &Snapshot) -> bool {
         if self.types.contains_key(&Kind::Extension) {
-            self.ledger.is_settled(Kind::Extension)
+            self.ledger.is_settled(Kind::Extension) && !self.is_waiting(snapshot)
         } else {
             verdict.is_some_and(|verdict| verdict.kind == Kind::Cluster)
         }
@@ -150,13 +177,19 @@ impl Delta {
         kind: Kind,
         snapshot: &Snapshot,
         due: BTreeSet<&str>,
-        must_answer: bool,
     ) -> Option<Answer<DeltaDiscoveryResponse>> {
-        let Type { subscription, held } = self.types.get_mut(&kind)?;
+        let holds_back = self.holds_back(kind, snapshot);
+        let Type { subscription, held, owed: waits } = self.types.get_mut(&kind)?;
+        if holds_back {
+            // What is due stays due.
+            held.retain(|name, _| !due.contains(name.as_str()));
+            return None;
+        }
         let owed = if kind == Kind::Endpoints { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let mut due: BTreeSet<&str> = due;
         due.extend(owed.iter().map(String::as_str));
 
+        let waited = std::mem::take(waits);
         let mut resources = Vec::new();
         for (name, resource) in snapshot.all(kind).filter(|(name, _)| subscription.wants(name)) {
             if due.contains(name.as_str()) || held.get(name) != Some(&resource.version) {
@@ -173,7 +206,7 @@ impl Delta {
         let keeps = kind == Kind::Cluster && self.keeps_clusters;
         let absent = |name: &str| !keeps && snapshot.get(kind, name).is_none();
         let told = |name: &str| held.get(name).is_some_and(|version| version == ABSENT);
-        let asked = subscription.names().filter(|name| due.contains(name) || !told(name));
+        let asked = subscription.names().filter(|name| !told(name));
         let gone = held.iter().filter(|(_, version)| *version != ABSENT).map(|(name, _)| name.as_str());
         let again = due.iter().copied().filter(|name| subscription.wants(name));
         let removed: BTreeSet<String> =
@@ -182,7 +215,7 @@ impl Delta {
         let missing = subscription.names().filter(|name| absent(name));
         held.extend(missing.map(|name| (name.to_owned(), ABSENT.to_owned())));
 
-        if resources.is_empty() && removed.is_empty() && !must_answer {
+        if resources.is_empty() && removed.is_empty() && !waited {
             return None;
         }
         if kind == Kind::Cluster {
@@ -316,6 +349,7 @@ mod tests {
         assert_eq!(client.ask(subscribe(Endpoints, &["a"]), &one), ["eds +a"]);
         assert!(client.ask(unsubscribe(Endpoints, &["a"]), &one).is_empty());
         assert!(client.see(&snapshot(2, &[(Endpoints, "a", "2")])).is_empty());
+        assert!(client.see(&snapshot(3, &[])).is_empty(), "what is not wanted is not removed either");
     }
 
     #[test]
@@ -425,6 +459,59 @@ mod tests {
         let now = snapshot(2, &[]);
         assert_eq!(client.ask(resume(Cluster, &[], &[("a", "1")]), &now), ["cds"]);
         assert_eq!(client.ack(Cluster, None, &now), ["cds -a"]);
+    }
+
+    #[test]
+    fn a_policy_waits_for_the_endpoints_of_new_clusters() {
+        let mut client = Client::default();
+        let one = snapshot(1, &[(Cluster, "a", "1"), (Endpoints, "a", "1"), (Extension, "f", "1")]);
+        client.ask(subscribe(Cluster, &[]), &one);
+        assert!(client.ask(subscribe(Extension, &["f"]), &one).is_empty());
+        assert!(client.ask(subscribe(Extension, &["f"]), &one).is_empty());
+        assert_eq!(client.ask(subscribe(Endpoints, &["a"]), &one), ["eds +a", "ecds +f"]);
+        let two = snapshot(
+            2,
+            &[
+                (Cluster, "a", "1"),
+                (Endpoints, "a", "1"),
+                (Cluster, "b", "1"),
+                (Endpoints, "b", "1"),
+                (Extension, "f", "2"),
+            ],
+        );
+        assert_eq!(client.see(&two), ["cds +b"]);
+        assert!(client.stream.is_waiting(&two));
+        assert_eq!(client.ask(subscribe(Endpoints, &["b"]), &two), ["eds +b", "ecds +f"]);
+        let three = snapshot(3, &[(Cluster, "c", "1"), (Endpoints, "c", "1"), (Extension, "f", "3")]);
+        assert_eq!(client.see(&three), ["cds +c -a -b", "eds -a -b"]);
+        let answers = client.stream.stop_waiting(&three);
+        assert_eq!(client.read(answers), ["ecds +f"]);
+    }
+
+    #[test]
+    fn a_policy_that_waited_is_sent_though_the_endpoints_need_not_be() {
+        let mut client = Client::default();
+        let now = snapshot(2, &[(Cluster, "a", "1"), (Endpoints, "a", "1"), (Extension, "f", "2")]);
+        client.ask(resume(Cluster, &[], &[("a", "1")]), &now);
+        assert!(client.ask(resume(Extension, &["f"], &[("f", "1")]), &now).is_empty());
+        assert_eq!(client.ask(resume(Endpoints, &["a"], &[("a", "1")]), &now), ["ecds +f"]);
+
+        let mut again = Client::default();
+        again.ask(resume(Cluster, &[], &[("a", "1")]), &now);
+        again.ask(resume(Extension, &["f"], &[("f", "2")]), &now);
+        assert!(again.ask(subscribe(Extension, &["f"]), &now).is_empty());
+        assert_eq!(again.ask(resume(Endpoints, &["a"], &[("a", "1")]), &now), ["ecds +f"], "asked again");
+    }
+
+    #[test]
+    fn clusters_gone_while_away_stay_while_the_new_policy_waits() {
+        let mut client = Client::default();
+        let now = snapshot(2, &[(Cluster, "b", "1"), (Endpoints, "b", "1"), (Extension, "f", "2")]);
+        assert_eq!(client.ask(resume(Cluster, &[], &[("a", "1")]), &now), ["cds +b"]);
+        assert!(client.ask(resume(Extension, &["f"], &[("f", "1")]), &now).is_empty());
+        assert!(client.ack(Cluster, None, &now).is_empty());
+        assert_eq!(client.ask(subscribe(Endpoints, &["b"]), &now), ["eds +b", "ecds +f"]);
+        assert_eq!(client.ack(Extension, None, &now), ["cds -a"]);
     }
 
     #[test]

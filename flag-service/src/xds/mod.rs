@@ -12,6 +12,8 @@ mod stream;
 mod subscription;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod translate;
 
 use std::future::Future;

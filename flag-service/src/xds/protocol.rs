@@ -28,6 +28,14 @@ pub(super) trait Protocol: Send + 'static {
     /// What must be sent now that this is the snapshot, in push order.
     fn on_snapshot(&mut self, snapshot: &Snapshot) -> Vec<Answer<Self::Response>>;
 
+    /// Whether listeners, routes and the policy are held back, because the client has not asked yet
+    /// for the endpoints of a new cluster. Envoy serves a cluster only once it has its endpoints, so
+    /// a policy that arrived earlier would lead to a cluster that is not there.
+    fn is_waiting(&self, snapshot: &Snapshot) -> bool;
+
+    /// What was held back, for a client that does not ask.
+    fn stop_waiting(&mut self, snapshot: &Snapshot) -> Vec<Answer<Self::Response>>;
+
     /// Whether the client has accepted all it was sent of that type.
     fn is_settled(&self, kind: Kind) -> bool;
 }

@@ -28,6 +28,12 @@ impl Kind {
     pub const PUSH_ORDER: [Self; 5] =
         [Self::Cluster, Self::Endpoints, Self::Listener, Self::Route, Self::Extension];
 
+    /// Whether it is of use only once all clusters have their endpoints.
+    #[must_use]
+    pub const fn needs_endpoints(self) -> bool {
+        matches!(self, Self::Listener | Self::Route | Self::Extension)
+    }
+
     /// The type URL as Envoy writes it in a request.
     #[must_use]
     pub const fn type_url(self) -> &'static str {

@@ -23,6 +23,8 @@ pub(super) struct Sotw {
     owes_endpoints: bool,
     /// The client came with something: it has reconnected, and not started anew.
     resumes: bool,
+    /// The client does not ask for the endpoints of its clusters, so nothing waits for them.
+    impatient: bool,
 }
 
 /// One type of the stream.
@@ -88,6 +90,9 @@ impl Protocol for Sotw {
         if kind == Kind::Cluster && self.owes_endpoints {
             answers.extend(self.answer(Kind::Endpoints, snapshot));
         }
+        if kind == Kind::Endpoints {
+            answers.extend(self.on_snapshot(snapshot));
+        }
         Step { verdict, answers }
     }
 
@@ -103,6 +108,21 @@ impl Protocol for Sotw {
             }
         }
         answers
+    }
+
+    fn is_waiting(&self, snapshot: &Snapshot) -> bool {
+        let all_sent = |state: &Type| {
+            let wants_all = snapshot.all(Kind::Endpoints).all(|(name, _)| state.subscription.wants(name));
+            wants_all && state.sent == version_of(snapshot.all(Kind::Endpoints))
+        };
+        let none = || snapshot.all(Kind::Endpoints).next().is_none();
+        let ready = self.types.get(&Kind::Endpoints).map_or_else(none, all_sent);
+        self.types.contains_key(&Kind::Cluster) && !self.impatient && !ready
+    }
+
+    fn stop_waiting(&mut self, snapshot: &Snapshot) -> Vec<Answer<DiscoveryResponse>> {
+        self.impatient = true;
+        self.on_snapshot(snapshot)
     }
 
     fn is_settled(&self, kind: Kind) -> bool {
@@ -127,7 +147,13 @@ impl Sotw {
 
     /// Everything the client wants of that type, if it wants any.
     fn answer(&mut self, kind: Kind, snapshot: &Snapshot) -> Option<Answer<DiscoveryResponse>> {
+        let holds_back = kind.needs_endpoints() && self.is_waiting(snapshot);
         let state = self.types.get_mut(&kind)?;
+        if holds_back {
+            // No version is empty, so it is sent as soon as it may be.
+            state.sent.clear();
+            return None;
+        }
         let version = version_of(wanted(&state.subscription, kind, snapshot));
         state.sent.clone_from(&version);
         if kind == Kind::Endpoints {
@@ -321,5 +347,46 @@ mod tests {
         assert!(ask(&mut Sotw::new(refused.clone()), &resumed, &bad).is_empty());
         assert_eq!(ask(&mut Sotw::new(refused), &request(Extension, &["f"]), &bad), ["ecds 1"]);
         assert_eq!(read(&stream.on_snapshot(&good)), ["ecds 1"]);
+    }
+
+    #[test]
+    fn a_policy_waits_for_the_endpoints_of_new_clusters() {
+        let mut stream = Sotw::default();
+        let one = snapshot(1, &[(Cluster, "a", "1"), (Endpoints, "a", "1"), (Extension, "f", "1")]);
+        ask(&mut stream, &request(Cluster, &[]), &one);
+        assert!(ask(&mut stream, &request(Extension, &["f"]), &one).is_empty());
+        assert_eq!(ask(&mut stream, &request(Endpoints, &["a"]), &one), ["eds 1", "ecds 1"]);
+        let two = snapshot(
+            2,
+            &[
+                (Cluster, "a", "1"),
+                (Endpoints, "a", "1"),
+                (Cluster, "b", "1"),
+                (Endpoints, "b", "1"),
+                (Extension, "f", "2"),
+            ],
+        );
+        assert_eq!(read(&stream.on_snapshot(&two)), ["cds 2", "eds 1"]);
+        let grown = ack(&stream, Endpoints, &["a", "b"]);
+        assert_eq!(ask(&mut stream, &grown, &two), ["eds 2", "ecds 1"]);
+        let three = snapshot(3, &[(Cluster, "c", "1"), (Endpoints, "c", "1"), (Extension, "f", "3")]);
+        assert_eq!(read(&stream.on_snapshot(&three)), ["cds 1"]);
+        assert!(stream.is_waiting(&three));
+        assert_eq!(read(&stream.stop_waiting(&three)), ["ecds 1"]);
+    }
+
+    #[test]
+    fn a_policy_that_waited_is_sent_though_the_endpoints_need_not_be() {
+        let mut before = Sotw::default();
+        let one = snapshot(1, &[(Cluster, "a", "1"), (Endpoints, "a", "1"), (Extension, "f", "1")]);
+        ask(&mut before, &request(Cluster, &[]), &one);
+        ask(&mut before, &request(Endpoints, &["a"]), &one);
+        ask(&mut before, &request(Extension, &["f"]), &one);
+
+        let mut stream = Sotw::default();
+        let two = snapshot(2, &[(Cluster, "a", "1"), (Endpoints, "a", "1"), (Extension, "f", "2")]);
+        assert!(ask(&mut stream, &ack(&before, Cluster, &[]), &two).is_empty());
+        assert!(ask(&mut stream, &ack(&before, Extension, &["f"]), &two).is_empty());
+        assert_eq!(ask(&mut stream, &ack(&before, Endpoints, &["a"]), &two), ["ecds 1"]);
     }
 }

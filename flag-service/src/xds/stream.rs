@@ -2,6 +2,7 @@
 //! comes out. It knows the order in which a change is made visible, and nothing of the protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
@@ -11,6 +12,10 @@ use tracing::{info, warn};
 use super::fleet::{Fleet, Session};
 use super::protocol::{Answer, Protocol, Step};
 use super::snapshot::{Kind, Snapshot};
+
+/// How long a policy waits for a client that does not ask for the endpoints of a new cluster. Envoy
+/// asks within a round trip, unless it refused the cluster.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The newest snapshot; `None` until there is one.
 pub(super) type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
@@ -63,6 +68,8 @@ impl<P: Protocol> Conversation<P> {
         };
         self.hear(&first, &shown).await?;
         loop {
+            // Counted from the last thing that happened, so a busy client is given longer.
+            let patience = tokio::time::sleep(PATIENCE);
             tokio::select! {
                 request = requests.next() => self.hear(&request?.ok()?, &shown).await?,
                 changed = snapshots.changed() => {
@@ -72,11 +79,16 @@ impl<P: Protocol> Conversation<P> {
                     let answers = self.machine.on_snapshot(&shown);
                     self.send(answers).await?;
                 }
+                () = patience, if self.machine.is_waiting(&shown) => {
+                    let answers = self.machine.stop_waiting(&shown);
+                    self.send(answers).await?;
+                }
             }
             // Break only after make: while the policy that Envoy runs is not known to be the new
             // one, the clusters that only the old one names stay.
             let latest = Arc::clone(snapshots.borrow().as_ref()?);
-            if latest.revision() == shown.revision() && self.machine.is_settled(Kind::Extension) {
+            let current = latest.revision() == shown.revision() && !self.machine.is_waiting(&shown);
+            if current && self.machine.is_settled(Kind::Extension) {
                 if !Arc::ptr_eq(&latest, &shown) {
                     let answers = self.machine.on_snapshot(&latest);
                     self.send(answers).await?;

@@ -5,9 +5,23 @@
 //!
 //! - `harness`: the harness itself does what tests rely on.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
+//! - `headers`: headers that only Rampart may set, sent by a client.
+//! - `passing`: what passes, passes as it is, and leaves no token behind.
+//! - `refusals`: changes that are refused, and changes that are taken back.
+//! - `resilience`: parts that come late, go away and come back.
+//! - `rollout`: a percentage, raised, for ten thousand organisations.
+//! - `routing`: where requests go, by caller, flag and path.
+//! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
 //!
 //! One file per behaviour; a regression is named after what went wrong. A new behaviour is a new
 //! file, listed here.
 
 mod attestation;
 mod harness;
+mod headers;
+mod passing;
+mod refusals;
+mod resilience;
+mod rollout;
+mod routing;
+mod static_variant;

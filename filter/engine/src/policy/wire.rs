@@ -166,6 +166,9 @@ pub struct Jwk {
 pub struct Flag {
     /// Name; letters, digits, `_`, `-` and `.`, at most 128.
     pub key: String,
+    /// What it is for. Nothing depends on it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
     /// A disabled flag is off.
     #[serde(default = "yes")]
     pub enabled: bool,

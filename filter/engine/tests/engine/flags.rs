@@ -1,6 +1,6 @@
 //! What always holds of percentages.
 
-use rampart_engine::bucket::Generation;
+use rampart_engine::bucket::{Bucketing, Generation};
 use rampart_engine::flag::{Flag, Percentage};
 use rampart_engine::policy::wire;
 use serde_json::json;
@@ -29,11 +29,23 @@ fn raising_a_percentage_only_adds_organisations() {
 }
 
 #[test]
-fn the_extremes_of_the_hash_are_within_zero_and_a_hundred() {
-    // Organisations whose hash is 0 and u32::MAX exist; the arithmetic must hold for them too.
-    for hash in [0_u64, u64::from(u32::MAX)] {
-        let bucket = (hash * u64::from(Percentage::TOTAL)) >> 32;
-        assert!(bucket < u64::from(Percentage::TOTAL), "100 % takes everybody");
+fn the_edges_of_the_hash_fall_on_the_right_side() {
+    // Organisations found by exhaustive search; their hash under the key `new-checkout` is beside
+    // them. They catch every off-by-one, sign and `<` for `<=`.
+    let on = |organisation: &str, percentage: f64| {
+        let sent = json!({"key": "x", "rollout_group": "new-checkout", "percentage": percentage});
+        let flag = Flag::new(&serde_json::from_value::<wire::Flag>(sent).unwrap());
+        flag.evaluate(Some(organisation), None).value
+    };
+    for (organisation, hash, last_off, first_on) in [
+        ("edge-BNg-aC", 0x0000_0000, 0.0, 0.001),
+        ("edge-MRuHkJ", 0x3fff_ffff, 24.999, 25.0),
+        ("edge-T8hHAB", 0x4000_0000, 25.0, 25.001),
+        ("edge-iumgeJ", 0xffff_ffff, 99.999, 100.0),
+    ] {
+        assert_eq!(Bucketing::new("new-checkout", Generation::FlagdV3).hash(organisation), hash);
+        assert!(!on(organisation, last_off), "{organisation} at {last_off} %");
+        assert!(on(organisation, first_on), "{organisation} at {first_on} %");
     }
 }
 

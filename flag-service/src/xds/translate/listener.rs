@@ -32,9 +32,13 @@ use super::{DataPlane, NAME, address, ads, pack, pack_with_entries, seconds};
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
 
+/// Names of headers that no client may send. Underscores count as hyphens, because CGI-like
+/// upstreams cannot tell them apart.
+pub(super) const PRIVATE_HEADERS: &str = "x[-_]rampart[-_].*";
+
 /// Fields of the access log. The path has no query string and no header is logged that can hold a
 /// token.
-const ACCESS_LOG: &[(&str, &str)] = &[
+pub(super) const ACCESS_LOG: &[(&str, &str)] = &[
     ("time", "%START_TIME%"),
     ("request_id", "%REQ(X-REQUEST-ID)%"),
     ("method", "%REQ(:METHOD)%"),
@@ -48,7 +52,6 @@ const ACCESS_LOG: &[(&str, &str)] = &[
     ("decision", "%FILTER_STATE(wasm.rampart.decision:PLAIN)%"),
     ("module", "%FILTER_STATE(wasm.rampart.module:PLAIN)%"),
     ("route", "%FILTER_STATE(wasm.rampart.route:PLAIN)%"),
-    ("arm", "%FILTER_STATE(wasm.rampart.arm:PLAIN)%"),
     ("organisation", "%FILTER_STATE(wasm.rampart.organisation:PLAIN)%"),
     ("reason", "%FILTER_STATE(wasm.rampart.reason:PLAIN)%"),
     ("revision", "%FILTER_STATE(wasm.rampart.revision:PLAIN)%"),
@@ -108,9 +111,9 @@ fn connection_manager() -> HttpConnectionManager {
 }
 
 /// No header that only Rampart may set survives from a client, whether or not the filter runs
-/// afterwards. Underscores count as hyphens, because CGI-like upstreams cannot tell them apart.
+/// afterwards.
 fn strip_private_headers() -> TypedExtensionConfig {
-    let remove = header_mutation::RemoveOnMatch { key_matcher: Some(matching("x[-_]rampart[-_].*")) };
+    let remove = header_mutation::RemoveOnMatch { key_matcher: Some(matching(PRIVATE_HEADERS)) };
     let mutation = HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) };
     TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),

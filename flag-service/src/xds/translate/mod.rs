@@ -5,6 +5,8 @@ mod clusters;
 mod extension;
 mod listener;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

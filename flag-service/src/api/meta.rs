@@ -1,0 +1,118 @@
+//! What every write carries besides its body: who, why, on what basis, and whether only to try.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::problem::Problem;
+use crate::model::Change;
+use crate::writer::Submission;
+
+/// Longest actor or reason, in bytes; what is longer is cut.
+const LONGEST: usize = 1_000;
+
+/// See the module.
+pub(super) struct Meta {
+    actor: String,
+    reason: String,
+    source: &'static str,
+    based_on: Option<u64>,
+    dry_run: bool,
+}
+
+#[derive(Deserialize, Default)]
+struct Switches {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl Meta {
+    /// The submission of a change.
+    pub(super) fn submit(self, change: Change) -> Submission {
+        let Self { actor, reason, source, based_on, dry_run } = self;
+        Submission { change, based_on, actor, source, reason, dry_run }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Meta {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+        let Query(switches) =
+            Query::<Switches>::try_from_uri(&parts.uri).map_err(|error| bad(error.body_text()))?;
+        let headers = &parts.headers;
+        let agent = text(headers, header::USER_AGENT.as_str());
+        let based_on = match headers.get(header::IF_MATCH).map(|tag| tag.to_str()) {
+            None => None,
+            Some(tag) => Some(revision(tag.unwrap_or_default()).ok_or_else(|| {
+                bad("`If-Match` holds the ETag of an earlier answer, such as \"42\"".to_owned())
+            })?),
+        };
+        Ok(Self {
+            actor: Some(text(headers, "x-rampart-actor"))
+                .filter(|actor| !actor.is_empty())
+                .unwrap_or_else(|| "anonymous".to_owned()),
+            reason: text(headers, "x-rampart-reason"),
+            source: if agent.starts_with("rampart/") { "cli" } else { "api" },
+            based_on,
+            dry_run: switches.dry_run,
+        })
+    }
+}
+
+/// A header as text for the history: UTF-8, no control characters, not endless.
+fn text(headers: &HeaderMap, name: &str) -> String {
+    let bytes = headers.get(name).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(bytes.get(..LONGEST).unwrap_or(bytes)).into_owned();
+    text.chars().filter(|character| !character.is_control()).collect()
+}
+
+fn revision(tag: &str) -> Option<u64> {
+    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+/// A JSON body, whatever content type it claims.
+pub(super) struct Body(pub(super) Value);
+
+impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|error| Problem::new(error.status(), error.body_text()))?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}")))
+    }
+}
+
+/// A name in the path; any text is a name, whether something has it or not.
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(name)| Self(name))
+            .map_err(|error| Problem::new(error.status(), error.body_text()))
+    }
+}
+
+/// Query parameters.
+pub(super) struct Parameters<T>(pub(super) T);
+
+impl<S: Send + Sync, T: for<'de> Deserialize<'de>> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = Query::try_from_uri(&parts.uri);
+        query
+            .map(|Query(parameters)| Self(parameters))
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))
+    }
+}

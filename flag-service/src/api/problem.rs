@@ -1,0 +1,86 @@
+//! The one shape of every refusal: RFC 9457, with the fields that are wrong.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::model::Refusal;
+use crate::store::StoreError;
+use crate::writer::WriteError;
+
+/// `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct FieldProblem {
+    field: String,
+    problem: String,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn with(mut self, errors: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.errors = errors.into_iter().map(|(field, problem)| FieldProblem { field, problem }).collect();
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self)).into_response();
+        let media_type = header::HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Missing { .. } => Self::new(StatusCode::NOT_FOUND, refusal.to_string()),
+            Refusal::Malformed { field, problem } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "what was sent is malformed")
+                    .with([(field, problem)])
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let detail = error.to_string();
+        match error {
+            WriteError::Conflict { .. } => Self::new(StatusCode::CONFLICT, detail),
+            WriteError::Refused(refusal) => refusal.into(),
+            WriteError::Senseless(problems) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+                .with(problems.into_iter().map(|problem| (problem.field, problem.problem))),
+            WriteError::NoSuchRevision(_) => Self::new(StatusCode::NOT_FOUND, detail),
+            WriteError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Asks the flag service, and turns its refusals into sentences.
+
+use std::fmt::{self, Write as _};
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::Global;
+use super::output::Output;
+
+/// A connection to the flag service.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: String,
+    actor: String,
+    reason: String,
+    dry_run: bool,
+    /// How answers are written.
+    pub(super) output: Output,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The service refused, and why.
+    Refused(String),
+    /// The service cannot be reached.
+    Unreachable(String),
+    /// Something on this side: a file, a key.
+    Local(anyhow::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) | Self::Unreachable(reason) => f.write_str(reason),
+            Self::Local(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Local(error)
+    }
+}
+
+impl Client {
+    pub(super) fn new(global: &Global) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            base: global.api.trim_end_matches('/').to_owned(),
+            actor: global.actor.clone(),
+            reason: global.reason.clone(),
+            dry_run: global.dry_run,
+            output: global.output,
+        }
+    }
+
+    /// Reads.
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
+        self.send(Method::GET, path, query, None).await
+    }
+
+    /// Asks for a change; prints what came of it.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<(), Failure> {
+        let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
+        let answer = self.send(method, path, query, body).await?;
+        self.output.show(&answer, |answer| {
+            let would = if self.dry_run { "would be " } else { "" };
+            let (revision, summary) = (&answer["revision"], answer["summary"].as_str().unwrap_or_default());
+            format!("{would}revision {revision}: {summary}")
+        });
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let unusable =
+            |error: &dyn fmt::Display| Failure::Unreachable(format!("`{}` is no URL: {error}", self.base));
+        let mut url =
+            reqwest::Url::parse(&format!("{}/api/v1", self.base)).map_err(|error| unusable(&error))?;
+        // Names are data: whatever they hold, each is one segment.
+        url.path_segments_mut().map_err(|()| unusable(&"it has no path"))?.extend(path);
+        let mut request = self.http.request(method, url).query(query);
+        request = request.header("user-agent", concat!("rampart/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in [("x-rampart-actor", &self.actor), ("x-rampart-reason", &self.reason)] {
+            if !value.is_empty() {
+                request = request.header(name, value.as_bytes());
+            }
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|error| {
+            Failure::Unreachable(format!(
+                "the flag service at {} cannot be reached: {}",
+                self.base,
+                root_cause(&error)
+            ))
+        })?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| {
+            Failure::Unreachable(format!(
+                "the flag service at {} broke off: {}",
+                self.base,
+                root_cause(&error)
+            ))
+        })?;
+        let value = serde_json::from_slice(&body).map_err(|_| {
+            Failure::Unreachable(format!(
+                "what answers at {} is no flag service ({status}, no JSON)",
+                self.base
+            ))
+        })?;
+        if status.is_success() { Ok(value) } else { Err(Failure::Refused(sentence(&value))) }
+    }
+}
+
+/// A problem document as lines: one per field, or else its detail.
+fn sentence(problem: &Value) -> String {
+    let detail = problem["detail"].as_str().unwrap_or("refused without a reason");
+    let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut lines = String::new();
+    for error in errors {
+        let (field, reason) = (error["field"].as_str().unwrap_or_default(), error["problem"].as_str());
+        let separator = if lines.is_empty() { "" } else { "\n       " };
+        let colon = if field.is_empty() { "" } else { ": " };
+        // Writing to a string cannot fail.
+        let _ = write!(lines, "{separator}{field}{colon}{}", reason.unwrap_or(detail));
+    }
+    if lines.is_empty() { detail.to_owned() } else { lines }
+}
+
+/// The last cause says what happened; those before it say that something did.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
+}

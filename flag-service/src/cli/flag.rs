@@ -1,0 +1,163 @@
+//! `rampart flag …`
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, Failure};
+use super::output::{items, table, text};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Flag {
+    /// All flags
+    List,
+    /// One flag
+    Get {
+        /// The flag's key
+        key: String,
+    },
+    /// Create or change a flag; what is not named stays
+    Set(Set),
+    /// Switch a flag off for everyone, now; its settings are kept
+    Kill {
+        /// The flag's key
+        key: String,
+    },
+    /// Take a kill back
+    Restore {
+        /// The flag's key
+        key: String,
+    },
+    /// Remove a flag that nothing asks for
+    Delete {
+        /// The flag's key
+        key: String,
+    },
+    /// What somebody gets, and why
+    Explain {
+        /// The flag's key
+        key: String,
+        /// The organisation
+        #[arg(long)]
+        organisation: Option<String>,
+        /// The subject
+        #[arg(long)]
+        subject: Option<String>,
+    },
+}
+
+/// Members of a flag. The service judges the values: it is the same engine that decides.
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    /// The flag's key
+    key: String,
+    /// Share of organisations that are on, 0 to 100 in steps of 0.001
+    #[arg(long, allow_negative_numbers = true)]
+    percentage: Option<serde_json::Number>,
+    /// Whether it is on at all
+    #[arg(long, value_name = "BOOL")]
+    enabled: Option<bool>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Flags of one group enrol the same organisations
+    #[arg(long, value_name = "GROUP")]
+    rollout_group: Option<String>,
+    /// Its value for requests without an organisation
+    #[arg(long, value_name = "BOOL")]
+    no_organisation: Option<bool>,
+    /// Organisations that are on whatever the percentage; replaces the list, empty to clear
+    #[arg(long, value_name = "ORGANISATION", value_delimiter = ',')]
+    on: Option<Vec<String>>,
+    /// Organisations that are off whatever the percentage; replaces the list, empty to clear
+    #[arg(long, value_name = "ORGANISATION", value_delimiter = ',')]
+    off: Option<Vec<String>>,
+}
+
+impl Flag {
+    pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let answer = client.get(&["flags"], &[]).await?;
+                client.output.show(&answer, |answer| {
+                    let rows = items(answer, "flags").iter().map(|flag| {
+                        [
+                            text(&flag["key"]),
+                            state(flag).to_owned(),
+                            text(&flag["percentage"]),
+                            text(&flag["description"]),
+                        ]
+                    });
+                    table(["KEY", "STATE", "PERCENTAGE", "DESCRIPTION"], rows)
+                });
+                Ok(())
+            }
+            Self::Get { key } => {
+                let answer = client.get(&["flags", &key], &[]).await?;
+                client.output.show(&answer, |answer| format!("{answer:#}"));
+                Ok(())
+            }
+            Self::Set(set) => {
+                let (key, patch) = set.patch();
+                client.change(Method::PATCH, &["flags", &key], Some(&patch)).await
+            }
+            Self::Kill { key } => client.change(Method::POST, &["flags", &key, "kill"], None).await,
+            Self::Restore { key } => client.change(Method::POST, &["flags", &key, "restore"], None).await,
+            Self::Delete { key } => client.change(Method::DELETE, &["flags", &key], None).await,
+            Self::Explain { key, organisation, subject } => {
+                let who = [("organisation", organisation), ("subject", subject)];
+                let who: Vec<(&str, &str)> =
+                    who.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+                let answer = client.get(&["flags", &key, "explain"], &who).await?;
+                client.output.show(&answer, explanation);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Set {
+    fn patch(self) -> (String, Value) {
+        let mut patch = Map::new();
+        let members = [
+            ("percentage", self.percentage.map(Value::Number)),
+            ("enabled", self.enabled.map(Value::Bool)),
+            ("description", self.description.map(Value::String)),
+            ("rollout_group", self.rollout_group.map(Value::String)),
+            ("no_organisation", self.no_organisation.map(Value::Bool)),
+        ];
+        for (name, value) in members {
+            patch.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        let named =
+            |names: Vec<String>| json!(names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>());
+        let lists = [("on", self.on.map(named)), ("off", self.off.map(named))];
+        let lists: Map<String, Value> =
+            lists.into_iter().filter_map(|(name, list)| Some((name.to_owned(), list?))).collect();
+        if !lists.is_empty() {
+            patch.insert("organisations".to_owned(), Value::Object(lists));
+        }
+        (self.key, Value::Object(patch))
+    }
+}
+
+fn state(flag: &Value) -> &'static str {
+    match (flag["killed"] == true, flag["enabled"] == false) {
+        (true, _) => "killed",
+        (_, true) => "disabled",
+        _ => "live",
+    }
+}
+
+fn explanation(answer: &Value) -> String {
+    let value = if answer["value"] == true { "on" } else { "off" };
+    let why = match answer["reason"].as_str().unwrap_or_default() {
+        "DISABLED" if answer["killed"] == true => "the flag is killed".to_owned(),
+        "DISABLED" => "the flag is disabled".to_owned(),
+        "TARGETING_MATCH" => "named in the flag".to_owned(),
+        "DEFAULT" => "there is no organisation".to_owned(),
+        "SPLIT" => format!("bucket {} of 100, the flag is at {} %", answer["bucket"], answer["percentage"]),
+        other => other.to_owned(),
+    };
+    format!("{value}: {why} (revision {})", answer["revision"])
+}

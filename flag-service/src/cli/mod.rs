@@ -1,0 +1,127 @@
+//! The `rampart` command: `serve`, and everything else over the same API that anyone can call.
+
+mod client;
+mod flag;
+mod history;
+mod module;
+mod output;
+mod provider;
+mod serve;
+mod settings;
+mod status;
+mod token;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use client::{Client, Failure};
+use output::Output;
+
+/// Who is calling, what is switched on for their organisation, and which module serves them:
+/// decided inside Envoy, changed live from here.
+#[derive(Debug, Parser)]
+#[command(name = "rampart", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused: the reason is on stderr
+  2  the command line makes no sense
+  3  the flag service cannot be reached";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct Global {
+    /// The flag service
+    #[arg(
+        long,
+        global = true,
+        env = "RAMPART_API",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    api: String,
+    /// How answers are written
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Output,
+    /// Who asks, for the history
+    #[arg(long, global = true, env = "USER", default_value = "", hide_default_value = true, hide_env = true)]
+    actor: String,
+    /// Why, for the history
+    #[arg(long, global = true, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Only say what would change
+    #[arg(long, global = true)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the flag service
+    Serve(serve::Serve),
+    /// Feature flags
+    #[command(subcommand)]
+    Flag(flag::Flag),
+    /// Modules
+    #[command(subcommand)]
+    Module(module::Module),
+    /// Token issuers and their keys
+    #[command(subcommand)]
+    Provider(provider::Provider),
+    /// What there is one of: the legacy application, admin roles, paths outside the modules
+    #[command(subcommand)]
+    Settings(settings::Settings),
+    /// What was changed, when, by whom and why
+    History(history::History),
+    /// Go back to what was true at an older revision
+    Revert(history::Revert),
+    /// The service and the Envoys that follow it
+    Status,
+    /// Tokens for development
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Check a policy file as the filter would
+    Validate(validate::Validate),
+}
+
+/// Runs the command line; the process's exit code.
+pub async fn run() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let client = Client::new(&global);
+    let done = match command {
+        Command::Serve(command) => command.run().await,
+        Command::Flag(command) => command.run(&client).await,
+        Command::Module(command) => command.run(&client).await,
+        Command::Provider(command) => command.run(&client).await,
+        Command::Settings(command) => command.run(&client).await,
+        Command::History(command) => command.run(&client).await,
+        Command::Revert(command) => command.run(&client).await,
+        Command::Status => status::run(&client).await,
+        Command::Token(command) => command.run(global.output),
+        Command::Validate(command) => command.run(global.output),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unreachable(_) => ExitCode::from(3),
+            Self::Refused(_) | Self::Local(_) => ExitCode::from(1),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `rampart module …`
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{Client, Failure};
+use super::output::{items, table, text};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Module {
+    /// All modules
+    List,
+    /// One module
+    Get {
+        /// The module's id
+        id: String,
+    },
+    /// Register a module, or a new version of its manifest
+    Register {
+        /// The manifest, JSON
+        file: PathBuf,
+    },
+    /// Remove a module
+    Remove {
+        /// The module's id
+        id: String,
+    },
+}
+
+impl Module {
+    pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        const MODULES: [&str; 2] = ["module-management", "modules"];
+        let one = |id: &str| [MODULES[0], MODULES[1], id].map(str::to_owned);
+        match self {
+            Self::List => {
+                let answer = client.get(&MODULES, &[]).await?;
+                client.output.show(&answer, |answer| {
+                    let rows = items(answer, "modules").iter().map(|module| {
+                        let path = format!(
+                            "/api/v1/modules/{}/{}",
+                            text(&module["version"]),
+                            text(&module["namespace"])
+                        );
+                        [
+                            text(&module["id"]),
+                            path,
+                            text(&module["auth"]["level"]),
+                            text(&module["endpoints"]),
+                        ]
+                    });
+                    table(["ID", "PATH", "AUTH", "ENDPOINTS"], rows)
+                });
+                Ok(())
+            }
+            Self::Get { id } => {
+                let answer = client.get(&one(&id).each_ref().map(String::as_str), &[]).await?;
+                client.output.show(&answer, |answer| format!("{answer:#}"));
+                Ok(())
+            }
+            Self::Register { file } => {
+                let text = std::fs::read(&file).with_context(|| file.display().to_string())?;
+                let manifest: Value = serde_json::from_slice(&text)
+                    .with_context(|| format!("{} is no JSON", file.display()))?;
+                client.change(Method::POST, &MODULES, Some(&manifest)).await
+            }
+            Self::Remove { id } => {
+                client.change(Method::DELETE, &one(&id).each_ref().map(String::as_str), None).await
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `rampart serve`
+
+use std::io::stderr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::client::Failure;
+use crate::serve::{Options, serve};
+use crate::xds::translate::DataPlane;
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// SQLite file; created where there is none
+    #[arg(long, env = "RAMPART_DATABASE", default_value = "rampart.db", value_name = "FILE")]
+    database: PathBuf,
+    /// Where the REST API listens. It has no access control yet: keep it on loopback
+    #[arg(long, env = "RAMPART_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    http: SocketAddr,
+    /// Where Envoys connect
+    #[arg(long, env = "RAMPART_XDS", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
+    xds: SocketAddr,
+    /// Where Envoys are told to listen for requests
+    #[arg(long, env = "RAMPART_LISTEN", default_value = "127.0.0.1:10000", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// The filter, as a path on Envoy's machine; a new build needs a new path
+    #[arg(long, env = "RAMPART_FILTER", default_value = "/etc/rampart/rampart.wasm", value_name = "PATH")]
+    filter: String,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+        let Self { database, http, xds, listen, filter } = self;
+        let data_plane = DataPlane { listen, filter, ..DataPlane::default() };
+        Ok(serve(Options { database, http, xds, data_plane }).await?)
+    }
+}

@@ -1,0 +1,48 @@
+//! `rampart settings …`
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::json;
+
+use super::client::{Client, Failure};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Settings {
+    /// The settings
+    Get,
+    /// Change settings; what is not named stays
+    Set(Set),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    /// Where the application runs that serves what modules do not; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    legacy: Vec<String>,
+    /// What happens to paths outside /api/v1/modules/: pass or deny
+    #[arg(long, value_name = "pass|deny")]
+    default: Option<String>,
+    /// Roles that satisfy the auth level `admin`; may be repeated
+    #[arg(long = "admin-role", value_name = "ROLE")]
+    admin_roles: Vec<String>,
+}
+
+impl Settings {
+    pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let mut settings = client.get(&["settings"], &[]).await?;
+        let Self::Set(set) = self else {
+            client.output.show(&settings, |settings| format!("{settings:#}"));
+            return Ok(());
+        };
+        if !set.legacy.is_empty() {
+            settings["legacy"] = json!(set.legacy);
+        }
+        if let Some(default) = set.default {
+            settings["default"] = json!(default);
+        }
+        if !set.admin_roles.is_empty() {
+            settings["admin_roles"] = json!(set.admin_roles);
+        }
+        client.change(Method::PUT, &["settings"], Some(&settings)).await
+    }
+}

@@ -1,0 +1,35 @@
+//! `rampart validate`: the engine's opinion of a policy, without an Envoy.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use rampart_engine::policy::Policy;
+use serde_json::json;
+
+use super::client::Failure;
+use super::output::Output;
+
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    /// The policy, JSON
+    file: PathBuf,
+}
+
+impl Validate {
+    pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        let text = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
+        match Policy::from_json(&text) {
+            Ok(_) => {
+                output.show(&json!({"valid": true}), |_| {
+                    format!("{}: a filter takes this policy", self.file.display())
+                });
+                Ok(())
+            }
+            Err(problems) => {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Err(Failure::Refused(format!("{}: {}", self.file.display(), lines.join("\n       "))))
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The one type of change: everything that alters what Envoys do.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Edit, Flag, Kind, Module, Provider, Settings, State};
+
+/// A change, as it is submitted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Sets a flag, new or not.
+    PutFlag(Flag),
+    /// Merges members into a flag (RFC 7396), or into a new one at 0 %.
+    PatchFlag {
+        /// The flag's key.
+        key: String,
+        /// The members to set; `null` restores a member's default.
+        patch: Value,
+    },
+    /// Switches a flag off, whatever else it says.
+    KillFlag(String),
+    /// Takes a kill back: the flag is again what it was.
+    RestoreFlag(String),
+    /// Removes a flag.
+    DeleteFlag(String),
+    /// Registers a module, new or not.
+    PutModule(Module),
+    /// Removes a module.
+    DeleteModule(String),
+    /// Sets a provider, new or not.
+    PutProvider(Provider),
+    /// Removes a provider.
+    DeleteProvider(String),
+    /// Sets the settings.
+    PutSettings(Settings),
+    /// Undoes edits, given newest first.
+    Undo(Vec<Edit>),
+}
+
+/// Why a change cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// What is to be changed does not exist.
+    #[error("there is no {} `{name}`", kind.as_str())]
+    Missing {
+        /// Kind of resource.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// What is sent is malformed.
+    #[error("{field}: {problem}")]
+    Malformed {
+        /// Path of the field within the resource; empty for the whole.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Change {
+    /// The resource that the change is about, for which field paths may be shortened.
+    #[must_use]
+    pub fn subject(&self) -> Option<(Kind, &str)> {
+        match self {
+            Self::PutFlag(flag) => Some((Kind::Flag, &flag.key)),
+            Self::PatchFlag { key, .. } => Some((Kind::Flag, key)),
+            Self::PutModule(module) => Some((Kind::Module, &module.id)),
+            Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
+            _ => None,
+        }
+    }
+
+    /// The state after the change. Whether it makes sense is the engine's to say.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to change, or what is sent is malformed.
+    pub fn apply(&self, state: &State) -> Result<State, Refusal> {
+        let mut next = state.clone();
+        match self {
+            Self::PutFlag(flag) => drop(next.flags.insert(flag.key.clone(), Arc::new(flag.clone()))),
+            Self::PatchFlag { key, patch } => {
+                let flag = patched(state.flags.get(key), key, patch)?;
+                next.flags.insert(key.clone(), Arc::new(flag));
+            }
+            Self::KillFlag(key) => with_flag(&mut next, key, |flag| flag.killed = true)?,
+            Self::RestoreFlag(key) => with_flag(&mut next, key, |flag| flag.killed = false)?,
+            Self::DeleteFlag(key) => found(next.flags.remove(key), Kind::Flag, key)?,
+            Self::PutModule(module) => {
+                if module.endpoints.is_empty() {
+                    return Err(malformed("endpoints", "a module runs somewhere: at least one host:port"));
+                }
+                next.modules.insert(module.id.clone(), Arc::new(module.clone()));
+            }
+            Self::DeleteModule(id) => found(next.modules.remove(id), Kind::Module, id)?,
+            Self::PutProvider(provider) => {
+                next.providers.insert(provider.name.clone(), Arc::new(provider.clone()));
+            }
+            Self::DeleteProvider(name) => found(next.providers.remove(name), Kind::Provider, name)?,
+            Self::PutSettings(settings) => next.settings = Arc::new(settings.clone()),
+            Self::Undo(edits) => {
+                for edit in edits {
+                    next.set(edit.kind, &edit.name, edit.before.as_ref())
+                        .map_err(|error| malformed(&edit.name, &error.to_string()))?;
+                }
+            }
+        }
+        Ok(next)
+    }
+}
+
+fn malformed(field: &str, problem: &str) -> Refusal {
+    Refusal::Malformed { field: field.to_owned(), problem: problem.to_owned() }
+}
+
+fn found<T>(removed: Option<T>, kind: Kind, name: &str) -> Result<(), Refusal> {
+    removed.map(drop).ok_or_else(|| Refusal::Missing { kind, name: name.to_owned() })
+}
+
+fn with_flag(state: &mut State, key: &str, edit: impl FnOnce(&mut Flag)) -> Result<(), Refusal> {
+    let flag = state.flags.get_mut(key);
+    let flag = flag.ok_or_else(|| Refusal::Missing { kind: Kind::Flag, name: key.to_owned() })?;
+    edit(Arc::make_mut(flag));
+    Ok(())
+}
+
+fn patched(flag: Option<&Arc<Flag>>, key: &str, patch: &Value) -> Result<Flag, Refusal> {
+    let unwritable = |error: serde_json::Error| malformed("", &error.to_string());
+    let mut document = flag.map(|flag| serde_json::to_value(&**flag)).transpose().map_err(unwritable)?;
+    let document = document.get_or_insert_with(|| json!({}));
+    if !patch.is_object() {
+        return Err(malformed("", "a patch is an object of members to set"));
+    }
+    merge(document, patch);
+    let named = document.get("key").is_none_or(|named| named == key);
+    if !named {
+        return Err(malformed("key", "a flag's key cannot be changed"));
+    }
+    document["key"] = json!(key);
+    serde_path_to_error::deserialize(&*document).map_err(|error| {
+        let field = error.path().to_string();
+        malformed(if field == "." { "" } else { &field }, &error.into_inner().to_string())
+    })
+}
+
+/// JSON Merge Patch, RFC 7396 §2.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    if let Value::Object(target) = target {
+        for (name, value) in patch {
+            if value.is_null() {
+                target.remove(name);
+            } else {
+                merge(target.entry(name).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+/// Reads a resource from JSON whose name is in the path of the request.
+///
+/// # Errors
+///
+/// [`Refusal::Malformed`], with the field's path; also where the body names another resource.
+pub(crate) fn named<T: for<'de> Deserialize<'de>>(
+    mut body: Value,
+    member: &str,
+    name: &str,
+) -> Result<T, Refusal> {
+    let Value::Object(members) = &mut body else {
+        return Err(malformed("", "an object is expected"));
+    };
+    if members.get(member).is_some_and(|given| given != name) {
+        return Err(malformed(member, &format!("the path says `{name}`")));
+    }
+    members.insert(member.to_owned(), json!(name));
+    read(body)
+}
+
+/// Reads a resource from JSON.
+///
+/// # Errors
+///
+/// [`Refusal::Malformed`], with the field's path.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(body: Value) -> Result<T, Refusal> {
+    serde_path_to_error::deserialize(body).map_err(|error| {
+        let field = error.path().to_string();
+        malformed(if field == "." { "" } else { &field }, &error.into_inner().to_string())
+    })
+}

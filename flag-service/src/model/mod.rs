@@ -1,0 +1,87 @@
+//! What operators and module teams have set up: flags, modules, providers and settings, and how a
+//! policy follows from them. It knows neither where this is stored nor how it is sent.
+
+pub(crate) mod change;
+mod edit;
+mod module;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rampart_engine::policy::wire;
+use serde::{Deserialize, Serialize};
+
+pub use change::{Change, Refusal};
+pub use edit::{Edit, Kind};
+pub use module::{Manifest, Module};
+/// A flag is stored as it is sent.
+pub use wire::Flag;
+/// A provider is stored as it is sent.
+pub use wire::Provider;
+
+use crate::published::{Endpoint, Published, Upstream};
+
+/// The cluster of the application that modules replace.
+const LEGACY: &str = "legacy";
+
+/// Everything, at one revision. Cheap to clone: resources are shared until they change.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// By key.
+    pub flags: BTreeMap<String, Arc<Flag>>,
+    /// By id.
+    pub modules: BTreeMap<String, Arc<Module>>,
+    /// By name.
+    pub providers: BTreeMap<String, Arc<Provider>>,
+    /// What there is one of.
+    pub settings: Arc<Settings>,
+}
+
+/// What there is one of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// What happens to paths outside the modules'.
+    pub default: wire::Outside,
+    /// Roles, any of which satisfies the auth level `admin`.
+    pub admin_roles: Vec<String>,
+    /// Where the application runs that serves what modules do not. Empty: there is none.
+    pub legacy: Vec<Endpoint>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { default: wire::Outside::Pass, admin_roles: vec!["admin".to_owned()], legacy: Vec::new() }
+    }
+}
+
+impl State {
+    /// The policy and the clusters that follow from this state.
+    #[must_use]
+    pub fn published(&self, revision: u64) -> Published {
+        let legacy = (!self.settings.legacy.is_empty()).then(|| LEGACY.to_owned());
+        let policy = wire::Policy {
+            schema: wire::SCHEMA,
+            revision,
+            default: self.settings.default,
+            legacy_cluster: legacy.clone(),
+            admin_roles: self.settings.admin_roles.clone(),
+            providers: self.providers.values().map(|provider| Provider::clone(provider)).collect(),
+            // What a flag is for is of no use to a filter, and every worker would keep it.
+            flags: self
+                .flags
+                .values()
+                .map(|flag| Flag { description: String::new(), ..Flag::clone(flag) })
+                .collect(),
+            modules: self.modules.values().map(|module| module.to_wire()).collect(),
+        };
+        let modules = self
+            .modules
+            .values()
+            .map(|module| Upstream { cluster: module.cluster(), endpoints: module.endpoints.clone() });
+        let legacy = legacy.map(|cluster| Upstream { cluster, endpoints: self.settings.legacy.clone() });
+        let mut upstreams: Vec<Upstream> = modules.chain(legacy).collect();
+        upstreams.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+        Published { revision, policy, upstreams }
+    }
+}

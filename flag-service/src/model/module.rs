@@ -1,0 +1,95 @@
+//! A module: the manifest as its team writes it, and the module with everything filled in.
+
+use rampart_engine::policy::wire::{self, Auth, Gate, Route};
+use serde::{Deserialize, Serialize};
+
+use crate::published::Endpoint;
+
+/// A module as its team describes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Unique name, such as `analytics_core`.
+    pub id: String,
+    /// What it is for. Nothing depends on it.
+    #[serde(default)]
+    pub description: String,
+    /// The version segment of its paths.
+    #[serde(default = "first_version")]
+    pub version: String,
+    /// The namespace segment of its paths. Unset: the id with `-` for `_`, in lower case.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Where it runs.
+    pub endpoints: Vec<Endpoint>,
+    /// Who may call its routes, unless a route says otherwise.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Flags that must be on for it to serve.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+    /// Flags it wants to be told of.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// Its routes. Empty: everything below its namespace.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// A module with everything filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Manifest", into = "Manifest")]
+#[expect(missing_docs, reason = "the manifest's fields")]
+pub struct Module {
+    pub id: String,
+    pub description: String,
+    pub version: String,
+    pub namespace: String,
+    pub endpoints: Vec<Endpoint>,
+    pub auth: Auth,
+    pub gates: Vec<Gate>,
+    pub flags: Vec<String>,
+    pub routes: Vec<Route>,
+}
+
+impl Module {
+    /// The cluster's name: made from what the module is, so that it never passes to another.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        format!("module/{}/{}", self.id, self.version)
+    }
+
+    pub(super) fn to_wire(&self) -> wire::Module {
+        wire::Module {
+            id: self.id.clone(),
+            version: self.version.clone(),
+            namespace: self.namespace.clone(),
+            cluster: self.cluster(),
+            auth: self.auth.clone(),
+            gates: self.gates.clone(),
+            flags: self.flags.clone(),
+            routes: self.routes.clone(),
+        }
+    }
+}
+
+impl From<Manifest> for Module {
+    fn from(manifest: Manifest) -> Self {
+        let Manifest { id, description, version, namespace, endpoints, auth, gates, flags, routes } =
+            manifest;
+        let namespace = namespace.unwrap_or_else(|| id.to_ascii_lowercase().replace('_', "-"));
+        Self { id, description, version, namespace, endpoints, auth, gates, flags, routes }
+    }
+}
+
+impl From<Module> for Manifest {
+    fn from(module: Module) -> Self {
+        let Module { id, description, version, namespace, endpoints, auth, gates, flags, routes } = module;
+        let namespace = Some(namespace);
+        Self { id, description, version, namespace, endpoints, auth, gates, flags, routes }
+    }
+}
+
+fn first_version() -> String {
+    "v1".to_owned()
+}

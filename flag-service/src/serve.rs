@@ -1,0 +1,97 @@
+//! `rampart serve`: store, write path, API and xDS in one process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::{self, Api};
+use crate::store::Store;
+use crate::writer::{WriteError, Writer};
+use crate::xds;
+use crate::xds::fleet::Fleet;
+use crate::xds::translate::DataPlane;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// SQLite file.
+    pub database: PathBuf,
+    /// Where the REST API listens.
+    pub http: SocketAddr,
+    /// Where Envoys connect.
+    pub xds: SocketAddr,
+    /// What Envoys are told of themselves.
+    pub data_plane: DataPlane,
+}
+
+/// Serves until SIGINT or SIGTERM, then ends streams and connections in good order.
+///
+/// # Errors
+///
+/// When the store cannot be read or a port is taken.
+pub async fn serve(options: Options) -> anyhow::Result<()> {
+    let file = options.database.display().to_string();
+    let store = Store::open(&options.database).await.with_context(|| file.clone())?;
+    let writer = Writer::start(store).await.map_err(explain).with_context(|| file.clone())?;
+    let writer = Arc::new(writer);
+    let fleet = Arc::new(Fleet::default());
+    let api_listener = bind(options.http, "--http").await?;
+    let xds_listener = bind(options.xds, "--xds").await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    tracing::info!(
+        http = %options.http, xds = %options.xds, database = file, revision = writer.head().revision,
+        "serving"
+    );
+    let (stop, stopping) = watch::channel(false);
+    let stopped = move || {
+        let mut stopping = stopping.clone();
+        async move {
+            // An error means that nobody can say stop any more, which is a way of saying it.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        }
+    };
+    let router = api::router(Api { writer: Arc::clone(&writer), fleet: Arc::clone(&fleet) });
+    let api = async {
+        let served = axum::serve(api_listener, router).with_graceful_shutdown(stopped()).await;
+        served.context("the API")
+    };
+    let xds = async {
+        let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, stopped()).await;
+        served.context("the xDS server")
+    };
+    let signals = async {
+        tokio::select! {
+            _ = terminate.recv() => {},
+            _ = interrupt.recv() => {},
+        }
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        Ok(())
+    };
+    tokio::try_join!(api, xds, signals)?;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    let bound: io::Result<TcpListener> = TcpListener::bind(address).await;
+    bound.with_context(|| format!("{option} {address} cannot be used"))
+}
+
+/// The store's own policy is refused: every reason is worth reading.
+fn explain(error: WriteError) -> anyhow::Error {
+    match error {
+        WriteError::Senseless(problems) => {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the stored policy makes no sense to this version:\n  {}", problems.join("\n  "))
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,223 @@
+//! The durable side: a revision, the resources at that revision, and how they came to be. All SQL
+//! is here, and in the words that SQLite and PostgreSQL share. It does not know what a change means.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Row as _, Sqlite, Transaction};
+
+use crate::model::{Edit, Kind, State};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a statement waits for another process that holds the database.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// One change in the history.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entry {
+    /// The revision it made.
+    pub revision: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Who.
+    pub actor: String,
+    /// From where: `cli` or `api`.
+    pub source: String,
+    /// Why, in the actor's words; may be empty.
+    pub reason: String,
+    /// What, in words.
+    pub summary: String,
+    /// What, exactly.
+    pub edits: Vec<Edit>,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has raised the revision.
+    #[error("the revision is no longer {0}")]
+    Overtaken(u64),
+    /// The database was written by a newer Rampart.
+    #[error(
+        "the database was written by a newer version of Rampart (migration {0} is not known here): use that version"
+    )]
+    Newer(i64),
+    /// A resource in the database does not read.
+    #[error("the database holds a {kind} `{name}` that does not read: {error}")]
+    Unreadable {
+        /// The kind, as stored.
+        kind: String,
+        /// The name.
+        name: String,
+        /// Why.
+        error: String,
+    },
+    /// The database cannot be used.
+    #[error("the database cannot be used: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database's schema cannot be brought up to date: {0}")]
+    Migration(#[source] MigrateError),
+    /// Something cannot be written as JSON.
+    #[error("it cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Store {
+    /// Opens a SQLite file, creating it where there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used, or was written by a newer Rampart.
+    pub async fn open(file: &Path) -> Result<Self, StoreError> {
+        // WAL keeps readers and the writer apart; FULL makes a commit survive a power cut.
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY);
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        match MIGRATIONS.run(&pool).await {
+            Ok(()) => Ok(Self { pool }),
+            Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer(version)),
+            Err(error) => Err(StoreError::Migration(error)),
+        }
+    }
+
+    /// The newest revision and its state.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or holds what does not read.
+    pub async fn load(&self) -> Result<(u64, State), StoreError> {
+        // One transaction, so that revision and resources belong together.
+        let mut transaction = self.pool.begin().await?;
+        let revision: i64 =
+            sqlx::query_scalar("SELECT revision FROM revision").fetch_one(&mut *transaction).await?;
+        let rows = sqlx::query("SELECT kind, name, body FROM resource").fetch_all(&mut *transaction).await?;
+        let mut state = State::default();
+        for row in rows {
+            let (kind, name, body): (String, String, String) =
+                (row.try_get("kind")?, row.try_get("name")?, row.try_get("body")?);
+            let unreadable =
+                |error: String| StoreError::Unreadable { kind: kind.clone(), name: name.clone(), error };
+            let known = Kind::from_word(&kind).ok_or_else(|| unreadable("unknown kind".to_owned()))?;
+            let value = serde_json::from_str(&body).map_err(|error| unreadable(error.to_string()))?;
+            state.set(known, &name, Some(&value)).map_err(|error| unreadable(error.to_string()))?;
+        }
+        Ok((revision.cast_unsigned(), state))
+    }
+
+    /// Makes a change durable: all of it or none of it. When this returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Overtaken`] where the revision is no longer the one before the entry's; then
+    /// nothing was written.
+    pub async fn commit(&self, entry: &Entry) -> Result<(), StoreError> {
+        let before = entry.revision.saturating_sub(1);
+        let mut transaction = self.pool.begin().await?;
+        let raised = sqlx::query("UPDATE revision SET revision = $1 WHERE revision = $2")
+            .bind(entry.revision.cast_signed())
+            .bind(before.cast_signed())
+            .execute(&mut *transaction)
+            .await?;
+        if raised.rows_affected() != 1 {
+            return Err(StoreError::Overtaken(before));
+        }
+        for edit in &entry.edits {
+            write(&mut transaction, edit).await?;
+        }
+        sqlx::query(
+            "INSERT INTO history (revision, at_ms, actor, source, reason, summary, edits)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(entry.revision.cast_signed())
+        .bind(entry.at_ms)
+        .bind(&entry.actor)
+        .bind(&entry.source)
+        .bind(&entry.reason)
+        .bind(&entry.summary)
+        .bind(serde_json::to_string(&entry.edits)?)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Changes below revision `before`, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn history(&self, before: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT revision, at_ms, actor, source, reason, summary, edits FROM history
+             WHERE revision < $1 ORDER BY revision DESC LIMIT $2",
+        )
+        .bind(i64::try_from(before).unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// The edits of every change after `revision`, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn edits_since(&self, revision: u64) -> Result<Vec<Edit>, StoreError> {
+        let rows = sqlx::query("SELECT edits FROM history WHERE revision > $1 ORDER BY revision DESC")
+            .bind(i64::try_from(revision).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await?;
+        let mut edits = Vec::new();
+        for row in rows {
+            let text: String = row.try_get("edits")?;
+            edits.append(&mut serde_json::from_str(&text)?);
+        }
+        Ok(edits)
+    }
+}
+
+async fn write(transaction: &mut Transaction<'_, Sqlite>, edit: &Edit) -> Result<(), StoreError> {
+    let (kind, name) = (edit.kind.as_str(), &edit.name);
+    let query = match &edit.after {
+        None => sqlx::query("DELETE FROM resource WHERE kind = $1 AND name = $2").bind(kind).bind(name),
+        Some(body) => sqlx::query(
+            "INSERT INTO resource (kind, name, body) VALUES ($1, $2, $3)
+             ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body",
+        )
+        .bind(kind)
+        .bind(name)
+        .bind(body.to_string()),
+    };
+    query.execute(&mut **transaction).await?;
+    Ok(())
+}
+
+fn entry(row: &sqlx::sqlite::SqliteRow) -> Result<Entry, StoreError> {
+    let edits: String = row.try_get("edits")?;
+    Ok(Entry {
+        revision: row.try_get::<i64, _>("revision")?.cast_unsigned(),
+        at_ms: row.try_get("at_ms")?,
+        actor: row.try_get("actor")?,
+        source: row.try_get("source")?,
+        reason: row.try_get("reason")?,
+        summary: row.try_get("summary")?,
+        edits: serde_json::from_str(&edits)?,
+    })
+}

@@ -1,0 +1,210 @@
+//! Golden tests: a small revision in, its resources as text out. `UPDATE_GOLDEN=1` rewrites the
+//! files; read the difference before you commit it.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use envoy_types::pb::envoy::config::accesslog::v3::access_log;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, http_filter,
+};
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation;
+use envoy_types::pb::envoy::extensions::wasm::v3::{PluginConfig, VmConfig, plugin_config};
+use envoy_types::pb::google::protobuf::{StringValue, Struct, value};
+use rampart_engine::policy::wire::Policy;
+
+use super::*;
+use crate::published::Upstream;
+
+fn published(legacy: Option<&str>) -> Published {
+    let upstream = |cluster: &str, endpoints: &[&str]| Upstream {
+        cluster: cluster.to_owned(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
+    };
+    let legacy_field = legacy.map(|name| format!(r#","legacy_cluster":"{name}""#)).unwrap_or_default();
+    Published {
+        revision: 7,
+        policy: serde_json::from_str(&format!(r#"{{"schema":1,"revision":7{legacy_field}}}"#)).unwrap(),
+        upstreams: vec![
+            upstream("analytics-v1", &["127.0.0.1:9001", "[::1]:9001"]),
+            upstream("legacy", &["127.0.0.1:9000", "legacy.internal:80"]),
+        ],
+    }
+}
+
+fn decode<M: Message + Default>(any: &Any) -> M {
+    M::decode(any.value.as_slice()).unwrap()
+}
+
+fn resource<M: Message + Default>(snapshot: &Snapshot, kind: Kind, name: &str) -> M {
+    decode(&snapshot.get(kind, name).unwrap().body)
+}
+
+/// The message as text, without what is not set, the bytes of what is packed, and brackets that
+/// say only "present".
+fn text(message: &impl Debug) -> String {
+    let unset = [": None,", ": [],", ": {},", ": \"\",", ": false,", ": 0,"];
+    let is_byte = |line: &str| line.strip_suffix(',').is_some_and(|byte| byte.parse::<u8>().is_ok());
+    let mut lines: Vec<&str> = Vec::new();
+    let debug = format!("{message:#?}");
+    for line in debug.lines() {
+        let noise = matches!(line.trim(), ")," | ")") || is_byte(line.trim());
+        if noise || unset.iter().any(|unset| line.ends_with(unset)) {
+            continue;
+        }
+        if line.trim() == "]," && lines.last().is_some_and(|last| last.trim() == "value: [") {
+            lines.pop();
+        } else {
+            lines.push(line.trim_end_matches("Some(").trim_end());
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn check(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{} differs; UPDATE_GOLDEN=1 rewrites it. Now:\n{text}", path.display());
+}
+
+#[test]
+fn listener() {
+    let snapshot = translate(&published(None), &DataPlane::default());
+    let listener: Listener = resource(&snapshot, Kind::Listener, "rampart");
+    let Some(filter::ConfigType::TypedConfig(any)) = &listener.filter_chains[0].filters[0].config_type else {
+        panic!("the connection manager is typed")
+    };
+    let mut manager: HttpConnectionManager = decode(any);
+    let early: HeaderMutation =
+        decode(manager.early_header_mutation_extensions[0].typed_config.as_ref().unwrap());
+    let typed = |place: usize| match &manager.http_filters[place].config_type {
+        Some(http_filter::ConfigType::TypedConfig(any)) => any,
+        other => panic!("{other:?}"),
+    };
+    let (rbac, router): (Rbac, Router) = (decode(typed(1)), decode(typed(2)));
+    let access_log = manager.access_log.remove(0);
+    let Some(access_log::ConfigType::TypedConfig(any)) = &access_log.config_type else { panic!("typed") };
+    let log: FileAccessLog = decode(any);
+    let Some(file_access_log::AccessLogFormat::LogFormat(format)) = log.access_log_format else {
+        panic!("a format")
+    };
+    let Some(Format::JsonFormat(Struct { fields })) = format.format else { panic!("JSON") };
+    let fields: BTreeMap<_, _> = fields
+        .into_iter()
+        .map(|(name, format)| match format.kind {
+            Some(value::Kind::StringValue(format)) => (name, format),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let parts = [
+        text(&listener),
+        text(&manager),
+        text(&early),
+        text(&rbac),
+        text(&router),
+        format!("access log to {}: {}", log.path, text(&fields)),
+    ];
+    check("listener.txt", &parts.join("\n"));
+}
+
+#[test]
+fn routes() {
+    let with = translate(&published(Some("legacy")), &DataPlane::default());
+    let without = translate(&published(None), &DataPlane::default());
+    check("routes.txt", &text(&resource::<RouteConfiguration>(&with, Kind::Route, "rampart")));
+    let routes: RouteConfiguration = resource(&without, Kind::Route, "rampart");
+    assert_eq!(routes.virtual_hosts[0].routes.len(), 1, "nothing leads to a cluster that is not there");
+}
+
+#[test]
+fn clusters() {
+    let snapshot = translate(&published(None), &DataPlane::default());
+    let parts = [
+        text(&resource::<Cluster>(&snapshot, Kind::Cluster, "analytics-v1")),
+        text(&resource::<ClusterLoadAssignment>(&snapshot, Kind::Endpoints, "analytics-v1")),
+        text(&resource::<Cluster>(&snapshot, Kind::Cluster, "legacy")),
+    ];
+    check("clusters.txt", &parts.join("\n"));
+    assert!(snapshot.get(Kind::Endpoints, "legacy").is_none(), "EDS takes no names");
+}
+
+#[test]
+fn extension() {
+    let published = published(Some("legacy"));
+    let data_plane =
+        DataPlane { filter: "/opt/f.wasm".into(), vm_id: "second".into(), ..DataPlane::default() };
+    let extension: TypedExtensionConfig =
+        resource(&translate(&published, &data_plane), Kind::Extension, "rampart");
+    let wasm: Wasm = decode(extension.typed_config.as_ref().unwrap());
+    let mut plugin: PluginConfig = wasm.config.unwrap();
+    let Some(plugin_config::Vm::VmConfig(vm)) = &mut plugin.vm else { panic!("a VM") };
+    let VmConfig { capability_restriction_config, .. } = vm;
+    let mut allowed: Vec<_> =
+        capability_restriction_config.take().unwrap().allowed_capabilities.into_keys().collect();
+    let mut listed = CAPABILITIES.to_vec();
+    allowed.sort();
+    listed.sort_unstable();
+    assert_eq!(allowed, listed);
+    let configuration: StringValue = decode(plugin.configuration.as_ref().unwrap());
+    assert_eq!(serde_json::from_str::<Policy>(&configuration.value).unwrap(), published.policy);
+    check("extension.txt", &[text(&plugin), configuration.value].join("\n"));
+}
+
+/// Written at once, a map of 30 entries comes out in the same order about never.
+#[test]
+fn equal_input_gives_equal_bytes() {
+    let once = translate(&published(None), &DataPlane::default());
+    assert_eq!(once, translate(&published(None), &DataPlane::default()));
+}
+
+#[test]
+fn a_change_of_policy_touches_the_extension_alone() {
+    let before = translate(&published(Some("legacy")), &DataPlane::default());
+    let mut changed = published(Some("legacy"));
+    changed.revision = 8;
+    changed.policy.revision = 8;
+    let after = translate(&changed, &DataPlane::default());
+    for kind in Kind::PUSH_ORDER {
+        assert_eq!(before.version(kind) == after.version(kind), kind != Kind::Extension, "{kind:?}");
+    }
+}
+
+/// The static variant states again what is stated here; where the two differ, one is wrong.
+#[test]
+fn the_static_variant_agrees() {
+    let yaml = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/static.yaml")).unwrap();
+    let line = |line: &str| yaml.lines().any(|candidate| candidate.trim() == line);
+    for capability in CAPABILITIES {
+        assert!(line(&format!("{capability}: {{}}")), "{capability}");
+    }
+    assert_eq!(yaml.lines().filter(|line| line.ends_with(": {}")).count(), CAPABILITIES.len());
+    for (name, format) in listener::ACCESS_LOG {
+        assert!(line(&format!("{name}: \"{format}\"")), "{name}");
+    }
+    for pattern in [listener::PRIVATE_HEADERS, ".+"] {
+        assert!(line(&format!("regex: \"{pattern}\"")), "{pattern}");
+    }
+    let DataPlane { listen, filter, vm_id } = DataPlane::default();
+    for same in
+        [format!("port_value: {}", listen.port()), format!("filename: {filter}"), format!("vm_id: {vm_id}")]
+    {
+        assert!(line(&same), "{same}");
+    }
+    let (_, policy) = yaml.split_once("value: |\n").unwrap();
+    let policy: String = policy.lines().take_while(|line| !line.trim_start().starts_with('#')).collect();
+    let policy = serde_json::from_str(&policy).unwrap();
+    rampart_engine::policy::Policy::compile(&policy).unwrap();
+}

@@ -1,0 +1,69 @@
+//! The static configuration that Rampart ships, changed only where a test must: its ports, the
+//! module's file, and the policy.
+
+use crate::{paths, ports::substitute};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::{fs, net::SocketAddr, path::Path};
+
+/// Where the shipped file expects the module.
+const MODULE: &str = "/etc/rampart/rampart.wasm";
+
+/// What a test puts in place of the shipped file's own values.
+#[derive(Debug, Clone, Copy)]
+pub struct StaticVariant<'a> {
+    /// Where Envoy listens.
+    pub listener: SocketAddr,
+    /// The upstream of the example's one module.
+    pub analytics: SocketAddr,
+    /// The legacy application.
+    pub legacy: SocketAddr,
+    /// The module to run.
+    pub module: &'a Path,
+    /// The policy to run it with.
+    pub policy: &'a Value,
+}
+
+impl StaticVariant<'_> {
+    /// The shipped file with these values.
+    ///
+    /// # Errors
+    ///
+    /// When the shipped file has lost one of the places they belong to.
+    pub fn render(&self) -> Result<String> {
+        let (before, _, after) = split(&shipped()?)?;
+        ensure!(before.contains(MODULE), "{MODULE} does not occur");
+        let before = substitute(&before, &[(9901, 0), (10_000, self.listener.port())])?;
+        let before = before.replace(MODULE, &self.module.display().to_string());
+        let after = substitute(&after, &[(9001, self.analytics.port()), (9000, self.legacy.port())])?;
+        // A block of one line: JSON has no line break that it needs. What follows says how far the
+        // block is indented at least.
+        Ok(format!("{before}{:40}{}\n{after}", "", self.policy))
+    }
+}
+
+/// The policy that the shipped file carries as its example.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn example_policy() -> Result<Value> {
+    let (_, policy, _) = split(&shipped()?)?;
+    serde_json::from_str(&policy).context("the policy in envoy/static.yaml")
+}
+
+fn shipped() -> Result<String> {
+    let file = paths::repository().join("envoy/static.yaml");
+    fs::read_to_string(&file).with_context(|| file.display().to_string())
+}
+
+/// What stands before the policy, the policy, and what stands after it.
+fn split(yaml: &str) -> Result<(String, String, String)> {
+    let start = yaml.find("value: |\n").context("no policy in envoy/static.yaml")? + "value: |\n".len();
+    let (before, rest) = yaml.split_at(start);
+    let indent = rest.len() - rest.trim_start_matches(' ').len();
+    let inside = |line: &&str| line.trim().is_empty() || line[..indent.min(line.len())].trim().is_empty();
+    let length = rest.split_inclusive('\n').take_while(inside).map(str::len).sum();
+    let (policy, after) = rest.split_at(length);
+    Ok((before.to_owned(), policy.to_owned(), after.to_owned()))
+}
