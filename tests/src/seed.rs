@@ -4,7 +4,7 @@
 use crate::{
     issuer::AUDIENCE,
     paths,
-    stack::{Options, Stack},
+    stack::{Options, Ports, Stack},
     wait::{SOON, eventually},
 };
 use anyhow::{Context as _, Result, ensure};
@@ -45,6 +45,21 @@ impl Stack {
     pub async fn seeded(dir: &Path) -> Result<Self> {
         let mut stack = Self::start(dir, Options::default()).await?;
         stack.seed(dir).await?;
+        Ok(stack)
+    }
+
+    /// The stack that the README's tour and the demo start from: the sample policy at 25 %, and an
+    /// issuer for tokens made by hand.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start or a command is refused.
+    pub async fn for_people(dir: &Path, ports: Ports) -> Result<Self> {
+        let mut stack = Self::start(dir, Options { ports, ..Options::default() }).await?;
+        stack.seed(dir).await?;
+        stack.add_development_issuer(dir).await?;
+        stack.roll_out("25").await?;
+        stack.served_by(&stack.token(EARLY)?, "analytics-core v1").await?;
         Ok(stack)
     }
 
@@ -99,6 +114,21 @@ impl Stack {
         let last = "/api/v1/modules/v1/pricing-intelligence/analyze/market";
         let asked = async || Ok(self.client()?.send(Method::POST, last, &[], Vec::new()).await?.status);
         self.on_every_worker("the sample policy", 401, asked).await?;
+        Ok(())
+    }
+
+    /// Adds the issuer `https://development.example`, whose key lies in `dir` for
+    /// `rampart token issue`.
+    ///
+    /// # Errors
+    ///
+    /// When a command is refused.
+    async fn add_development_issuer(&self, dir: &Path) -> Result<()> {
+        let (out, jwks) = (dir.display().to_string(), dir.join("jwks.json").display().to_string());
+        self.service.cli(&["token", "key", "--out", &out]).await?.ok()?;
+        let issuer = "https://development.example";
+        let set = ["provider", "set", "development", "--issuer", issuer, "--jwks", &jwks];
+        self.service.cli(&set).await?.ok()?;
         Ok(())
     }
 

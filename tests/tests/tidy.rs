@@ -4,8 +4,9 @@ use rampart_tests::{
     paths::repository,
     tidy::{
         SourceFile, files,
-        prose::dead_paths,
+        prose::{dead_paths, unproven_invariants},
         source::{dependencies, evasive_tests, foreign_places, headerless, oversized, unfinished},
+        test_functions,
     },
 };
 
@@ -80,5 +81,13 @@ fn every_system_test_file_is_listed_in_the_index() {
             .filter(|name| *name != "main" && !main.text.contains(&format!("//! - `{name}`:")))
             .map(|name| format!("{index} does not say what `{name}` tests"))
             .collect()
+    });
+}
+
+#[test]
+fn every_invariant_names_its_test() {
+    check(|files| {
+        let document = files.iter().find(|file| file.path == "ARCHITECTURE.md").expect("ARCHITECTURE.md");
+        unproven_invariants(&document.text, &test_functions(files))
     });
 }

@@ -5,6 +5,7 @@
 //!
 //! - `harness`: the harness itself does what tests rely on.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
+//! - `documents`: what documents show is what happens.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `refusals`: changes that are refused, and changes that are taken back.
@@ -17,6 +18,7 @@
 //! file, listed here.
 
 mod attestation;
+mod documents;
 mod harness;
 mod headers;
 mod passing;

@@ -1,0 +1,131 @@
+//! What documents show is what happens: the README's commands are run, the policy is compiled.
+
+use anyhow::{Context as _, Result, ensure};
+use rampart_engine::policy::Policy;
+use rampart_tests::{
+    paths,
+    stack::{Ports, Stack},
+    workdir::system_test,
+};
+use std::fs;
+use tokio::process::Command;
+
+/// A command of a `console` block, and the lines that should follow it.
+struct Example {
+    command: String,
+    output: Vec<String>,
+}
+
+/// Between the outputs of two commands.
+const MARK: &str = "--- next ---";
+
+fn document(name: &str) -> Result<String> {
+    fs::read_to_string(paths::repository().join(name)).with_context(|| name.to_owned())
+}
+
+/// The contents of every block fenced as `language`.
+fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+}
+
+fn examples(text: &str) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    for line in fenced(text, "console").into_iter().flat_map(str::lines) {
+        match (line.strip_prefix("$ "), examples.last_mut()) {
+            (Some(command), _) => examples.push(Example { command: command.to_owned(), output: Vec::new() }),
+            (None, Some(example)) => example.output.push(line.to_owned()),
+            (None, None) => {}
+        }
+    }
+    examples
+}
+
+/// Whether a line is as the document shows it: `…` stands for anything, runs of spaces for one.
+fn alike(shown: &str, printed: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (shown, printed) = (words(shown), words(printed));
+    let mut parts = shown.split('…');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = printed.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        if last {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+#[test]
+fn the_readmes_commands_print_what_the_readme_says() {
+    system_test(async |dir| {
+        let stack = Stack::for_people(dir, Ports::Free).await?;
+        let examples = examples(&document("README.md")?);
+        ensure!(examples.len() >= 15, "only {} commands were found", examples.len());
+        let mut script = String::from("exec 2>&1\n");
+        for example in &examples {
+            let command = example
+                .command
+                .replace("127.0.0.1:10000", &stack.service.listener_address().to_string())
+                .replace("target/demo", &dir.display().to_string());
+            script += &format!("{command}\necho '{MARK}'\n");
+        }
+        let rampart = paths::rampart()?;
+        let folder = rampart.parent().context("rampart is in no folder")?.display().to_string();
+        let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .env("PATH", path)
+            .env("RAMPART_API", format!("http://{}", stack.service.api_address()))
+            .current_dir(paths::repository())
+            .output()
+            .await?;
+        let text = String::from_utf8(output.stdout)?;
+        let printed: Vec<&str> = text.split(&format!("{MARK}\n")).collect();
+        ensure!(printed.len() == examples.len() + 1, "a command ended the shell: {text}");
+        for (example, printed) in examples.iter().zip(printed) {
+            let lines: Vec<&str> = printed.trim_end().lines().collect();
+            let same = lines.len() == example.output.len()
+                && example.output.iter().zip(&lines).all(|(shown, printed)| alike(shown, printed));
+            ensure!(
+                same,
+                "$ {}\nprinted\n{printed}\ninstead of\n{}",
+                example.command,
+                example.output.join("\n")
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_documented_policy_compiles() {
+    let text = document("docs/policy.md").unwrap();
+    let policies = fenced(&text, "json");
+    assert_eq!(policies.len(), 1);
+    for policy in policies {
+        Policy::from_json(policy.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn documents_are_compared_line_by_line() {
+    for (shown, printed, same) in [
+        ("a b", "a  b", true),
+        ("a b", "a c", false),
+        ("a … c", "a b c", true),
+        ("a … c", "a b d", false),
+        ("…", "anything", true),
+        ("1 … x …", "1 2 x 3", true),
+        ("1 … y …", "1 2 x 3", false),
+    ] {
+        assert_eq!(alike(shown, printed), same, "{shown} ~ {printed}");
+    }
+}
