@@ -9,6 +9,7 @@ use std::ptr::{null, null_mut};
 type Status = u32;
 const OK: Status = 0;
 
+const LOG_DEBUG: u32 = 1;
 const LOG_ERROR: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_HEADERS: u32 = 0;
@@ -70,10 +71,19 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> Status) -> Vec<u8> {
     unsafe { Vec::from_raw_parts(data, size, size) }
 }
 
-/// Writes a line to Envoy's log, under the wasm logger.
+/// Writes an error to Envoy's log, under the wasm logger.
 pub(crate) fn log_error(message: &str) {
+    log(LOG_ERROR, message);
+}
+
+/// Writes a line that only who asks for it sees.
+pub(crate) fn log_debug(message: &str) {
+    log(LOG_DEBUG, message);
+}
+
+fn log(level: u32, message: &str) {
     // SAFETY: pointer and length are of a live string. A log line that is lost is lost.
-    unsafe { proxy_log(LOG_ERROR, message.as_ptr(), message.len()) };
+    unsafe { proxy_log(level, message.as_ptr(), message.len()) };
 }
 
 /// Seconds since the Unix epoch; 0 if the host has no clock, which no token survives.

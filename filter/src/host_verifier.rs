@@ -24,6 +24,11 @@ impl HostVerifier {
         let good = asks(probe::TEXT) == Some(true);
         Self { host_verifies: good && asks(b"another text") == Some(false) }
     }
+
+    /// Who verifies, for the log.
+    pub(crate) const fn who(&self) -> &'static str {
+        if self.host_verifies { "the host" } else { "the filter" }
+    }
 }
 
 impl Verifier for HostVerifier {

@@ -60,6 +60,8 @@ impl RootContext for Root {
         match Policy::from_json(&json) {
             Ok(policy) => {
                 let (revision, verifier) = (policy.revision.to_string(), HostVerifier::probe());
+                let by = verifier.who();
+                host::log_debug(&format!("rampart: revision {revision}, signatures verified by {by}"));
                 self.running = Some(Rc::new(Running { policy, revision, verifier }));
                 true
             }

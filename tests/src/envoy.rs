@@ -135,7 +135,7 @@ impl Envoy {
         command.arg("-c").arg(&config_path).arg("--admin-address-path").arg(&address_path);
         command.args(["--concurrency", &concurrency.to_string()]);
         // Hot restart would make parallel Envoys meet in shared memory.
-        command.args(["--disable-hot-restart", "--log-level", "info"]);
+        command.args(["--disable-hot-restart", "--log-level", "info", "--component-log-level", "wasm:debug"]);
         let mut process = Process::start(&mut command, &dir.join("envoy.log"))?;
 
         let answers = eventually(SOON, "Envoy's admin interface", async || {

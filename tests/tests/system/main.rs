@@ -13,6 +13,7 @@
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
 //! - `routing`: where requests go, by caller, flag and path.
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
+//! - `vectors`: the frozen bucketing vectors, in WebAssembly.
 //!
 //! One file per behaviour; a regression is named after what went wrong. A new behaviour is a new
 //! file, listed here.
@@ -27,3 +28,4 @@ mod resilience;
 mod rollout;
 mod routing;
 mod static_variant;
+mod vectors;
