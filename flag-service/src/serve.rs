@@ -47,7 +47,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     tracing::info!(
-        http = %options.http, xds = %options.xds, database = file, revision = writer.head().revision,
+        http = %api_listener.local_addr()?, xds = %xds_listener.local_addr()?, database = file, revision = writer.head().revision,
         "serving"
     );
     let (stop, stopping) = watch::channel(false);

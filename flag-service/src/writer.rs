@@ -50,7 +50,7 @@ pub struct Accepted {
     pub summary: String,
 }
 
-/// Why a change was not made. Nothing has changed.
+/// Why a change was not made. Nothing has changed, unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The asker has seen an older revision.
@@ -70,6 +70,9 @@ pub enum WriteError {
     /// The revision to go back to does not exist.
     #[error("there is no revision {0} to go back to")]
     NoSuchRevision(u64),
+    /// The change was broken off; whether it was made, the history says.
+    #[error("the change was broken off: the history says whether it was made")]
+    Interrupted,
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,33 +124,29 @@ impl Writer {
     /// # Errors
     ///
     /// Why it was not made.
-    pub async fn submit(&self, submission: Submission) -> Result<Accepted, WriteError> {
-        let _turn = self.one_at_a_time.lock().await;
-        self.submit_in_turn(submission).await
+    pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Accepted, WriteError> {
+        let writer = Arc::clone(self);
+        // A task of its own: an asker who hangs up drops this future, and a change that is durable
+        // must be published all the same.
+        let turn = tokio::spawn(async move {
+            let _turn = writer.one_at_a_time.lock().await;
+            writer.submit_in_turn(&submission).await
+        });
+        turn.await.unwrap_or(Err(WriteError::Interrupted))
     }
 
-    /// Makes what was true at an older revision true again, as a new revision.
-    ///
-    /// # Errors
-    ///
-    /// Why it was not made.
-    pub async fn revert(&self, to: u64, mut submission: Submission) -> Result<Accepted, WriteError> {
-        let _turn = self.one_at_a_time.lock().await;
-        if to > self.head().revision {
-            return Err(WriteError::NoSuchRevision(to));
-        }
-        submission.change = Change::Undo(self.store.edits_since(to).await?);
-        let mut accepted = self.submit_in_turn(submission).await?;
-        accepted.summary = format!("back to revision {to}: {}", accepted.summary);
-        Ok(accepted)
-    }
-
-    async fn submit_in_turn(&self, submission: Submission) -> Result<Accepted, WriteError> {
+    async fn submit_in_turn(&self, submission: &Submission) -> Result<Accepted, WriteError> {
         let mut now = self.head();
         loop {
-            match self.attempt(&now, &submission).await {
+            match self.attempt(&now, submission).await {
                 // Another process shares the database: look again. Each round, somebody got ahead.
                 Err(WriteError::Store(StoreError::Overtaken(_))) => now = self.reload().await?,
+                Err(WriteError::Store(error)) => {
+                    // A commit whose answer was lost may have been made. If this fails too, the
+                    // next change finds out: its revision is taken.
+                    let _ = self.reload().await;
+                    return Err(error.into());
+                }
                 outcome => return outcome,
             }
         }
@@ -157,12 +156,20 @@ impl Writer {
         if let Some(based_on) = submission.based_on.filter(|revision| *revision != now.revision) {
             return Err(WriteError::Conflict { based_on, revision: now.revision });
         }
-        let state = submission.change.apply(&now.state)?;
+        let since = match submission.change {
+            Change::Revert(to) if to > now.revision => return Err(WriteError::NoSuchRevision(to)),
+            Change::Revert(to) => self.store.edits_since(to).await?,
+            _ => Vec::new(),
+        };
+        let state = submission.change.apply(&now.state, &since)?;
         let edits = now.state.edits(&state).map_err(StoreError::from)?;
         if edits.is_empty() {
             return Ok(Accepted { head: Arc::clone(now), summary: "nothing to change".to_owned() });
         }
-        let summary = edits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let mut summary = edits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        if let Change::Revert(to) = submission.change {
+            summary = format!("back to revision {to}: {summary}");
+        }
         let next = head(now.revision + 1, state)
             .map_err(|problems| WriteError::Senseless(shorten(problems, submission.change.subject())))?;
         let next = Arc::new(next);

@@ -4,6 +4,7 @@
 mod flags;
 mod meta;
 mod modules;
+mod origin;
 mod problem;
 mod providers;
 mod system;
@@ -61,6 +62,7 @@ pub fn router(api: Api) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods only")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(axum::middleware::from_fn(origin::same_origin))
         .with_state(api)
 }
 

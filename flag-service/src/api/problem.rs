@@ -80,6 +80,7 @@ impl From<WriteError> for Problem {
             WriteError::Senseless(problems) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
                 .with(problems.into_iter().map(|problem| (problem.field, problem.problem))),
             WriteError::NoSuchRevision(_) => Self::new(StatusCode::NOT_FOUND, detail),
+            WriteError::Interrupted => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
             WriteError::Store(error) => error.into(),
         }
     }

@@ -68,7 +68,7 @@ pub(super) async fn revert(State(api): State<Api>, Name(to): Name, meta: Meta) -
     let revision = to.parse().map_err(|_| {
         Problem::new(StatusCode::BAD_REQUEST, format!("`{to}` is no revision: a number is expected"))
     })?;
-    let accepted = api.writer.revert(revision, meta.submit(Change::Undo(Vec::new()))).await?;
+    let accepted = api.writer.submit(meta.submit(Change::Revert(revision))).await?;
     Ok(written::<()>(accepted, None))
 }
 

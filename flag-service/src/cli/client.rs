@@ -59,7 +59,12 @@ impl Client {
 
     /// Reads.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.send(Method::GET, path, query, None).await
+        Ok(self.send(Method::GET, path, query, None, None).await?.0)
+    }
+
+    /// Reads what is to be changed and written back; also its entity tag.
+    pub(super) async fn get_tagged(&self, path: &[&str]) -> Result<(Value, Option<String>), Failure> {
+        self.send(Method::GET, path, &[], None, None).await
     }
 
     /// Asks for a change; prints what came of it.
@@ -69,8 +74,19 @@ impl Client {
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<(), Failure> {
+        self.change_based_on(method, path, body, None).await
+    }
+
+    /// Asks for a change of what was read under this entity tag; prints what came of it.
+    pub(super) async fn change_based_on(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+        tag: Option<&str>,
+    ) -> Result<(), Failure> {
         let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
-        let answer = self.send(method, path, query, body).await?;
+        let (answer, _) = self.send(method, path, query, body, tag).await?;
         self.output.show(&answer, |answer| {
             let would = if self.dry_run { "would be " } else { "" };
             let (revision, summary) = (&answer["revision"], answer["summary"].as_str().unwrap_or_default());
@@ -85,7 +101,8 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<Value, Failure> {
+        tag: Option<&str>,
+    ) -> Result<(Value, Option<String>), Failure> {
         let unusable =
             |error: &dyn fmt::Display| Failure::Unreachable(format!("`{}` is no URL: {error}", self.base));
         let mut url =
@@ -99,6 +116,9 @@ impl Client {
                 request = request.header(name, value.as_bytes());
             }
         }
+        if let Some(tag) = tag {
+            request = request.header("if-match", tag);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -110,6 +130,7 @@ impl Client {
             ))
         })?;
         let status = answer.status();
+        let answered = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let body = answer.bytes().await.map_err(|error| {
             Failure::Unreachable(format!(
                 "the flag service at {} broke off: {}",
@@ -123,7 +144,7 @@ impl Client {
                 self.base
             ))
         })?;
-        if status.is_success() { Ok(value) } else { Err(Failure::Refused(sentence(&value))) }
+        if status.is_success() { Ok((value, answered)) } else { Err(Failure::Refused(sentence(&value))) }
     }
 }
 

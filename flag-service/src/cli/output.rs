@@ -1,5 +1,7 @@
 //! How answers are written: tables for people, JSON for programs.
 
+use std::io::{Write as _, stdout};
+
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -16,10 +18,12 @@ pub(super) enum Output {
 impl Output {
     /// Prints an answer.
     pub(super) fn show(self, answer: &Value, for_people: impl FnOnce(&Value) -> String) {
-        match self {
-            Self::Json => println!("{answer:#}"),
-            Self::Table => println!("{}", for_people(answer).trim_end()),
-        }
+        let text = match self {
+            Self::Json => format!("{answer:#}"),
+            Self::Table => for_people(answer),
+        };
+        // Whoever reads only the first lines closes the pipe: nobody is left to be told.
+        let _ = writeln!(stdout(), "{}", text.trim_end());
     }
 }
 

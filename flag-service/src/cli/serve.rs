@@ -1,6 +1,6 @@
 //! `rampart serve`
 
-use std::io::stderr;
+use std::io::{IsTerminal as _, stderr};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -33,7 +33,11 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(stderr)
+            .with_ansi(stderr().is_terminal())
+            .init();
         let Self { database, http, xds, listen, filter } = self;
         let data_plane = DataPlane { listen, filter, ..DataPlane::default() };
         Ok(serve(Options { database, http, xds, data_plane }).await?)

@@ -29,7 +29,7 @@ pub(super) struct Set {
 
 impl Settings {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
-        let mut settings = client.get(&["settings"], &[]).await?;
+        let (mut settings, tag) = client.get_tagged(&["settings"]).await?;
         let Self::Set(set) = self else {
             client.output.show(&settings, |settings| format!("{settings:#}"));
             return Ok(());
@@ -43,6 +43,6 @@ impl Settings {
         if !set.admin_roles.is_empty() {
             settings["admin_roles"] = json!(set.admin_roles);
         }
-        client.change(Method::PUT, &["settings"], Some(&settings)).await
+        client.change_based_on(Method::PUT, &["settings"], Some(&settings), tag.as_deref()).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rampart_engine::flag::Percentage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,8 +36,8 @@ pub enum Change {
     DeleteProvider(String),
     /// Sets the settings.
     PutSettings(Settings),
-    /// Undoes edits, given newest first.
-    Undo(Vec<Edit>),
+    /// Goes back to what was true at this revision.
+    Revert(u64),
 }
 
 /// Why a change cannot be applied.
@@ -73,17 +74,28 @@ impl Change {
         }
     }
 
-    /// The state after the change. Whether it makes sense is the engine's to say.
+    /// The state after the change. Whether it makes sense is the engine's to say. `since` is what
+    /// was edited after the revision that a [`Change::Revert`] names, newest first; no other change
+    /// looks at it.
     ///
     /// # Errors
     ///
-    /// When there is nothing to change, or what is sent is malformed.
-    pub fn apply(&self, state: &State) -> Result<State, Refusal> {
+    /// When there is nothing to change, or what is sent is malformed, or it would move
+    /// organisations between buckets.
+    pub fn apply(&self, state: &State, since: &[Edit]) -> Result<State, Refusal> {
         let mut next = state.clone();
         match self {
-            Self::PutFlag(flag) => drop(next.flags.insert(flag.key.clone(), Arc::new(flag.clone()))),
+            Self::PutFlag(flag) => {
+                let before = state.flags.get(&flag.key);
+                let mut flag = flag.clone();
+                // A document written before the kill must not take it back in passing.
+                flag.killed |= before.is_some_and(|before| before.killed);
+                keeps_buckets(before, &flag)?;
+                next.flags.insert(flag.key.clone(), Arc::new(flag));
+            }
             Self::PatchFlag { key, patch } => {
                 let flag = patched(state.flags.get(key), key, patch)?;
+                keeps_buckets(state.flags.get(key), &flag)?;
                 next.flags.insert(key.clone(), Arc::new(flag));
             }
             Self::KillFlag(key) => with_flag(&mut next, key, |flag| flag.killed = true)?,
@@ -101,8 +113,8 @@ impl Change {
             }
             Self::DeleteProvider(name) => found(next.providers.remove(name), Kind::Provider, name)?,
             Self::PutSettings(settings) => next.settings = Arc::new(settings.clone()),
-            Self::Undo(edits) => {
-                for edit in edits {
+            Self::Revert(_) => {
+                for edit in since {
                     next.set(edit.kind, &edit.name, edit.before.as_ref())
                         .map_err(|error| malformed(&edit.name, &error.to_string()))?;
                 }
@@ -125,6 +137,28 @@ fn with_flag(state: &mut State, key: &str, edit: impl FnOnce(&mut Flag)) -> Resu
     let flag = flag.ok_or_else(|| Refusal::Missing { kind: Kind::Flag, name: key.to_owned() })?;
     edit(Arc::make_mut(flag));
     Ok(())
+}
+
+/// Hashed otherwise, the same percentage would enrol other organisations: some would lose what they
+/// have. At 0 and at 100 there is nobody to move.
+fn keeps_buckets(before: Option<&Arc<Flag>>, after: &Flag) -> Result<(), Refusal> {
+    let Some(before) =
+        before.filter(|before| ![Percentage::ZERO, Percentage::FULL].contains(&before.percentage))
+    else {
+        return Ok(());
+    };
+    let field = if before.bucketing != after.bucketing {
+        "bucketing"
+    } else if before.rollout_group != after.rollout_group {
+        "rollout_group"
+    } else {
+        return Ok(());
+    };
+    let problem = format!(
+        "it decides which organisations are on, and the flag is at {} %: set it to 0 or 100 first",
+        before.percentage
+    );
+    Err(malformed(field, &problem))
 }
 
 fn patched(flag: Option<&Arc<Flag>>, key: &str, patch: &Value) -> Result<Flag, Refusal> {

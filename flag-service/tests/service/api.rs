@@ -1,0 +1,170 @@
+//! What each endpoint answers, and the one shape of every refusal.
+
+use serde_json::json;
+
+use crate::support::{Service, answer};
+
+#[tokio::test]
+async fn a_write_answers_with_revision_summary_and_resource() {
+    let service = Service::start().await;
+    service.flag("new-checkout", 25).await;
+    let answer = service.send("PATCH", "/api/v1/flags/new-checkout", &json!({"percentage": 12.5})).await;
+    assert_eq!(answer.header("etag"), "\"2\"");
+    let body = answer.ok();
+    assert_eq!(body["revision"], 2);
+    assert_eq!(body["summary"], "flag new-checkout: percentage 25 → 12.5");
+    assert_eq!(body["resource"]["percentage"], 12.5);
+    assert_eq!(service.get("/api/v1/flags/new-checkout").await.ok(), body["resource"]);
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_is_refused_with_its_field() {
+    let service = Service::start().await;
+    let out_of_range = "130 is not a percentage: 0 to 100 is allowed";
+    let flag = "/api/v1/flags/x";
+    for method in ["PUT", "PATCH"] {
+        service.send(method, flag, &json!({"percentage": 130})).await.refuses("percentage", out_of_range);
+    }
+    let body = service.send("PUT", flag, &json!({"percentge": 1})).await.problem(422);
+    assert!(body["errors"][0]["problem"].as_str().unwrap().contains("unknown field `percentge`"), "{body}");
+    service.send("PUT", flag, &json!({"key": "y"})).await.refuses("key", "the path says `x`");
+    let module = service.module("m", json!({"endpoints": []})).await.problem(422);
+    assert_eq!(module["errors"][0]["field"], "endpoints");
+    let module = service.module("m", json!({"endpoints": ["nowhere"]})).await.problem(422);
+    assert_eq!(module["errors"][0]["field"], "endpoints[0]");
+    assert_eq!(service.get("/api/v1/status").await.ok()["revision"], 0);
+}
+
+#[tokio::test]
+async fn what_the_engine_refuses_names_the_field_within_the_resource() {
+    let service = Service::start().await;
+    let routes = json!({"routes": [{"path": "/a", "gates": [{"flag": "nobody", "when_off": "not_found"}]}]});
+    let body = service.module("m", routes).await.problem(422);
+    assert_eq!(body["errors"][0]["field"], "routes[0].gates[0].flag", "{body}");
+    assert!(body["errors"][0]["problem"].as_str().unwrap().contains("nobody"), "{body}");
+}
+
+#[tokio::test]
+async fn what_breaks_another_resource_names_that_resource() {
+    let service = Service::start().await;
+    service.flag("gate", 0).await;
+    service.module("m", json!({"gates": [{"flag": "gate", "when_off": "not_found"}]})).await.ok();
+    let body = answer(service.request("DELETE", "/api/v1/flags/gate")).await.problem(422);
+    assert_eq!(body["errors"][0]["field"], "modules[m].gates[0].flag", "{body}");
+}
+
+#[tokio::test]
+async fn two_modules_that_claim_a_route_are_both_named() {
+    let service = Service::start().await;
+    let routes = json!({"namespace": "shared", "routes": [{"methods": ["GET"], "path": "/users/{id}"}]});
+    service.module("first", routes.clone()).await.ok();
+    let body = service.module("second", routes).await.problem(422);
+    let problem = body["errors"].to_string();
+    for word in ["first", "second", "/users/{id}"] {
+        assert!(problem.contains(word), "no {word}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_document() {
+    let service = Service::start().await;
+    service.get("/nowhere").await.problem(404);
+    service.get("/api/v1/flags/nobody").await.problem(404);
+    service.get("/api/v1/flags/nobody/explain").await.problem(404);
+    service.get("/api/v1/flags/%ff").await.problem(400);
+    service.get("/api/v1/history?limit=many").await.problem(400);
+    let patch = |body: &'static str| service.request("PATCH", "/api/v1/flags/x").body(body);
+    answer(patch("{")).await.problem(400);
+    answer(patch("{}").header("if-match", "yesterday")).await.problem(400);
+    answer(patch("[]")).await.problem(422);
+    answer(service.request("POST", "/api/v1/revert/99")).await.problem(404);
+    answer(service.request("POST", "/api/v1/revert/soon")).await.problem(400);
+    let large = " ".repeat((8 << 20) + 1);
+    answer(service.request("PUT", "/api/v1/flags/x").body(large)).await.problem(413);
+    let not_allowed = answer(service.request("POST", "/api/v1/flags")).await;
+    assert_eq!(not_allowed.header("allow"), "GET,HEAD");
+    not_allowed.problem(405);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let service = Service::start().await;
+    service.flag("f", 100).await;
+    let kill = |origin: String| service.request("POST", "/api/v1/flags/f/kill").header("origin", origin);
+    for origin in ["https://example.com", "null", "http://127.0.0.1:1"] {
+        answer(kill(origin.to_owned())).await.problem(403);
+    }
+    assert_eq!(service.writer.head().revision, 1);
+    answer(kill(service.url.clone())).await.ok();
+}
+
+#[tokio::test]
+async fn history_says_who_why_and_what_newest_first_and_pages() {
+    let service = Service::start().await;
+    let kill = service.request("PUT", "/api/v1/flags/f").json(&json!({}));
+    let kill = kill.header("x-rampart-actor", "amina").header("x-rampart-reason", "try it");
+    answer(kill).await.ok();
+    service.flag("f", 10).await;
+    service.flag("f", 20).await;
+    let page = service.get("/api/v1/history?limit=2").await.ok();
+    assert_eq!(page["changes"][0]["summary"], "flag f: percentage 10 → 20");
+    assert_eq!(page["changes"][0]["actor"], "anonymous");
+    assert_eq!(page["next"], 2);
+    let page = service.get("/api/v1/history?limit=2&before=2").await.ok();
+    let first = &page["changes"][0];
+    let said = [&first["revision"], &first["actor"], &first["reason"], &first["source"], &first["summary"]];
+    assert_eq!(json!(said), json!([1, "amina", "try it", "api", "flag f added"]));
+    assert!(first["at_ms"].as_i64().unwrap() > 1_700_000_000_000);
+    assert_eq!(page["next"], json!(null));
+}
+
+#[tokio::test]
+async fn explain_agrees_with_the_percentage() {
+    let service = Service::start().await;
+    service.flag("f", 50).await;
+    let mut on = 0;
+    for organisation in 0..40 {
+        let path = format!("/api/v1/flags/f/explain?organisation=org-{organisation}");
+        let said = service.get(&path).await.ok();
+        assert_eq!(said["value"], said["bucket"].as_f64().unwrap() < 50.0, "{said}");
+        assert_eq!(said["reason"], "SPLIT");
+        on += u32::from(said["value"] == true);
+    }
+    assert!((5..35).contains(&on), "{on} of 40");
+    let nobody = service.get("/api/v1/flags/f/explain").await.ok();
+    assert_eq!(json!([nobody["value"], nobody["reason"], nobody["bucket"]]), json!([false, "DEFAULT", null]));
+}
+
+#[tokio::test]
+async fn the_policy_is_what_was_set_up() {
+    let service = Service::start().await;
+    service.send("PUT", "/api/v1/settings", &json!({"legacy": ["[::1]:9000"]})).await.ok();
+    service.module("analytics_core", json!({})).await.ok();
+    let policy = service.get("/api/v1/policy").await;
+    assert_eq!(policy.header("etag"), "\"2\"");
+    let policy = policy.ok();
+    assert_eq!(policy["revision"], 2);
+    assert_eq!(policy["legacy_cluster"], "legacy");
+    assert_eq!(policy["modules"][0]["namespace"], "analytics-core");
+    assert_eq!(policy["modules"][0]["cluster"], "module/analytics_core/v1");
+    let upstreams = &service.writer.head().published.upstreams;
+    let named: Vec<_> = upstreams.iter().map(|upstream| upstream.cluster.as_str()).collect();
+    assert_eq!(named, ["legacy", "module/analytics_core/v1"]);
+}
+
+#[tokio::test]
+async fn a_private_key_is_refused_and_not_kept() {
+    let service = Service::start().await;
+    let jwk = json!({"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB", "d": "c2VjcmV0"});
+    let provider = json!({"issuer": "https://issuer.example", "jwks": {"keys": [jwk]}});
+    let body = service.send("PUT", "/api/v1/providers/main", &provider).await.problem(422);
+    assert!(!body.to_string().contains("c2VjcmV0"), "{body}");
+    assert_eq!(service.get("/api/v1/providers").await.ok()["providers"], json!([]));
+}
+
+#[tokio::test]
+async fn health_and_readiness() {
+    let service = Service::start().await;
+    service.get("/health").await.ok();
+    assert_eq!(service.get("/ready").await.ok()["revision"], 0);
+}

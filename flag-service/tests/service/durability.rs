@@ -1,0 +1,117 @@
+//! What survives a restart, a second process and an asker who hangs up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rampart::model::Change;
+use rampart::store::{Store, StoreError};
+use serde_json::json;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+use crate::support::{Service, open, patch, submission};
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let service = Service::start().await;
+    service.send("PUT", "/api/v1/settings", &json!({"legacy": ["127.0.0.1:9000"]})).await.ok();
+    service.flag("f", 25).await;
+    service.module("m", json!({"gates": [{"flag": "f", "when_off": "legacy"}]})).await.ok();
+    let provider = json!({"issuer": "https://issuer.example", "jwks": {"keys": []}});
+    service.send("PUT", "/api/v1/providers/main", &provider).await.ok();
+    let before = service.writer.head();
+    let after = open(service.dir.path()).await.head();
+    assert_eq!(after.revision, 4);
+    assert_eq!(after.state, before.state);
+    assert_eq!(after.published, before.published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_on_one_database_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path()).await, open(dir.path()).await);
+    let write = |writer, name: &'static str| async move {
+        for number in 0..10 {
+            patch(&writer, &format!("{name}{number}"), json!({})).await.unwrap();
+        }
+    };
+    tokio::join!(write(Arc::clone(&one), "a"), write(Arc::clone(&other), "b"));
+    let head = open(dir.path()).await.head();
+    assert_eq!((head.revision, head.state.flags.len()), (20, 20));
+}
+
+#[tokio::test]
+async fn a_revert_undoes_what_another_process_wrote_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path()).await, open(dir.path()).await);
+    patch(&one, "f", json!({"percentage": 10})).await.unwrap();
+    patch(&other, "f", json!({"percentage": 20})).await.unwrap();
+    patch(&other, "g", json!({})).await.unwrap();
+    // `one` still believes in revision 1, to which nothing has to be undone.
+    patch(&one, "h", json!({})).await.unwrap();
+    patch(&other, "i", json!({})).await.unwrap();
+    one.submit(submission(Change::Revert(1))).await.unwrap();
+    let head = open(dir.path()).await.head();
+    assert_eq!(head.state.flags.keys().collect::<Vec<_>>(), ["f"]);
+    assert_eq!(head.state.flags["f"].percentage.thousandths(), 10_000);
+}
+
+#[tokio::test]
+async fn a_change_is_finished_when_its_asker_hangs_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = open(dir.path()).await;
+    let mut current = writer.current();
+    current.mark_unchanged();
+    let change = Change::PatchFlag { key: "f".to_owned(), patch: json!({}) };
+    {
+        let mut asking = std::pin::pin!(writer.submit(submission(change)));
+        assert!(futures::poll!(&mut asking).is_pending(), "too late to hang up");
+    }
+    tokio::time::timeout(Duration::from_secs(10), current.changed()).await.expect("published").unwrap();
+    assert_eq!(current.borrow().as_ref().unwrap().revision, 1);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_refuses_writes_and_readers_do_not_notice() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let pool = database(&service).await;
+    // Neither written nor read again: what readers see is what was there before.
+    sqlx::query("ALTER TABLE history RENAME TO hidden").execute(&pool).await.unwrap();
+    sqlx::query("ALTER TABLE revision RENAME TO hidden_revision").execute(&pool).await.unwrap();
+    service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 50})).await.problem(503);
+    service.get("/ready").await.problem(503);
+    assert_eq!(service.get("/api/v1/flags/f").await.ok()["percentage"], 25);
+    assert_eq!(service.writer.current().borrow().as_ref().unwrap().revision, 1);
+    sqlx::query("ALTER TABLE hidden RENAME TO history").execute(&pool).await.unwrap();
+    sqlx::query("ALTER TABLE hidden_revision RENAME TO revision").execute(&pool).await.unwrap();
+    let answer = service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 50})).await.ok();
+    assert_eq!(answer["revision"], 2);
+    service.get("/ready").await.ok();
+}
+
+#[tokio::test]
+async fn a_change_is_written_whole_or_not_at_all() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let pool = database(&service).await;
+    // The last statement of the transaction fails.
+    sqlx::query("ALTER TABLE history RENAME TO hidden").execute(&pool).await.unwrap();
+    service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 50})).await.problem(503);
+    let head = open(service.dir.path()).await.head();
+    assert_eq!((head.revision, head.state.flags["f"].percentage.thousandths()), (1, 25_000));
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let service = Service::start().await;
+    let pool = database(&service).await;
+    sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(&pool).await.unwrap();
+    let error = Store::open(&service.dir.path().join("rampart.db")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer(9999)), "{error:?}");
+    assert!(error.to_string().contains("newer version of Rampart"));
+}
+
+async fn database(service: &Service) -> SqlitePool {
+    let options = SqliteConnectOptions::new().filename(service.dir.path().join("rampart.db"));
+    SqlitePool::connect_with(options).await.unwrap()
+}

@@ -1,0 +1,17 @@
+//! The flag service in process: a real SQLite file, the real router on a free port, and the real
+//! `rampart` command against it. No Envoy; nothing here knows what is sent to one.
+//!
+//! - `api`: what each endpoint answers, and the one shape of every refusal.
+//! - `command`: what `rampart` prints, and how it exits.
+//! - `durability`: what survives a restart, a second process and an asker who hangs up.
+//! - `flags`: kill, restore, and what must not change under a live flag.
+//! - `writes`: revisions, refusals, conflicts, reverting.
+//!
+//! A new test goes where its first sentence fits.
+
+mod api;
+mod command;
+mod durability;
+mod flags;
+mod support;
+mod writes;

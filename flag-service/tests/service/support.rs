@@ -1,0 +1,129 @@
+//! A service of one's own for each test, and short words for talking to it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rampart::api::{Api, router};
+use rampart::model::Change;
+use rampart::store::Store;
+use rampart::writer::{Accepted, Submission, WriteError, Writer};
+use rampart::xds::fleet::Fleet;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+/// A running service; it stops with the test's runtime.
+pub(crate) struct Service {
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) url: String,
+    pub(crate) dir: TempDir,
+    http: reqwest::Client,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = open(dir.path()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let api = Api { writer: Arc::clone(&writer), fleet: Arc::new(Fleet::default()) };
+        tokio::spawn(async { axum::serve(listener, router(api)).await });
+        Self { writer, url, dir, http: reqwest::Client::new() }
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        answer(self.request("GET", path)).await
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        answer(self.request(method, path).json(body)).await
+    }
+
+    /// A flag of this percentage.
+    pub(crate) async fn flag(&self, key: &str, percentage: u32) {
+        let body = json!({ "percentage": percentage });
+        self.send("PUT", &format!("/api/v1/flags/{key}"), &body).await.ok();
+    }
+
+    /// A module behind nothing, with one route.
+    pub(crate) async fn module(&self, id: &str, manifest: Value) -> Answer {
+        let mut body = json!({"id": id, "endpoints": ["127.0.0.1:9001"], "auth": {"level": "none"}});
+        body.as_object_mut().unwrap().extend(manifest.as_object().unwrap().clone());
+        self.send("POST", "/api/v1/module-management/modules", &body).await
+    }
+}
+
+impl Answer {
+    /// Its body; it must be a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.body
+    }
+
+    /// Its body; it must be a problem document of this status.
+    #[track_caller]
+    pub(crate) fn problem(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        for member in ["type", "title", "detail"] {
+            assert!(self.body[member].is_string(), "no {member}: {self:?}");
+        }
+        self.body
+    }
+
+    /// A problem document about one field.
+    #[track_caller]
+    pub(crate) fn refuses(self, field: &str, problem: &str) {
+        let body = self.problem(422);
+        assert_eq!(body["errors"], json!([{"field": field, "problem": problem}]));
+    }
+
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}")).to_str().unwrap()
+    }
+}
+
+pub(crate) async fn answer(request: RequestBuilder) -> Answer {
+    let answer = request.send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    Answer { status, headers, body: answer.json().await.unwrap() }
+}
+
+/// The writer over the database in this folder.
+pub(crate) async fn open(dir: &Path) -> Arc<Writer> {
+    let store = Store::open(&dir.join("rampart.db")).await.unwrap();
+    Arc::new(Writer::start(store).await.unwrap())
+}
+
+pub(crate) fn submission(change: Change) -> Submission {
+    Submission {
+        change,
+        based_on: None,
+        actor: "test".to_owned(),
+        source: "api",
+        reason: String::new(),
+        dry_run: false,
+    }
+}
+
+/// Merges members into a flag.
+pub(crate) async fn patch(writer: &Arc<Writer>, key: &str, patch: Value) -> Result<Accepted, WriteError> {
+    writer.submit(submission(Change::PatchFlag { key: key.to_owned(), patch })).await
+}

@@ -1,0 +1,115 @@
+//! Revisions, refusals, conflicts, reverting.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rampart::model::Change;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::{Service, answer, open, patch, submission};
+
+#[tokio::test]
+async fn a_refused_change_leaves_everything_as_it_was() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let before = service.writer.head();
+    let current = service.writer.current();
+    service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 130})).await.problem(422);
+    service.module("m", json!({"flags": ["nobody"]})).await.problem(422);
+    let after = service.writer.head();
+    assert_eq!((after.revision, &after.state), (1, &before.state));
+    assert!(!current.has_changed().unwrap());
+    assert_eq!(service.get("/api/v1/history").await.ok()["changes"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_changes_nothing_makes_no_revision() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let answer = service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 25})).await.ok();
+    assert_eq!(answer["revision"], 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_change_and_changes_nothing() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let url = "/api/v1/flags/f?dry_run=true";
+    let said = service.send("PATCH", url, &json!({"percentage": 50})).await.ok();
+    assert_eq!(said["summary"], "flag f: percentage 25 → 50");
+    service.send("PATCH", url, &json!({"percentage": 130})).await.problem(422);
+    assert_eq!(service.get("/api/v1/flags/f").await.ok()["percentage"], 25);
+    assert_eq!(service.writer.head().revision, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_writers_make_fifty_revisions_and_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = open(dir.path()).await;
+    let mut writers = JoinSet::new();
+    for number in 0..50 {
+        let writer = Arc::clone(&writer);
+        writers.spawn(async move {
+            let change = json!({"organisations": {"on": [format!("org-{number}")]}});
+            patch(&writer, &format!("f{number}"), change).await.unwrap().head.revision
+        });
+    }
+    let revisions: BTreeSet<u64> = writers.join_all().await.into_iter().collect();
+    assert_eq!(revisions, (1..=50).collect());
+    assert_eq!(writer.head().state.flags.len(), 50);
+    assert_eq!(writer.current().borrow().as_ref().unwrap().revision, 50);
+    let history = writer.store().history(u64::MAX, 100).await.unwrap();
+    assert!(history.iter().map(|entry| entry.revision).eq((1..=50).rev()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_saw_the_same_revision_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = open(dir.path()).await;
+    patch(&writer, "f", json!({})).await.unwrap();
+    let mut writers = JoinSet::new();
+    for percentage in 1..=20 {
+        let writer = Arc::clone(&writer);
+        let change = Change::PatchFlag { key: "f".to_owned(), patch: json!({ "percentage": percentage }) };
+        let mut submission = submission(change);
+        submission.based_on = Some(1);
+        writers.spawn(async move { writer.submit(submission).await.is_ok() });
+    }
+    let won = writers.join_all().await.into_iter().filter(|won| *won).count();
+    assert_eq!((won, writer.head().revision), (1, 2));
+}
+
+#[tokio::test]
+async fn a_conflict_names_both_revisions() {
+    let service = Service::start().await;
+    service.flag("f", 1).await;
+    service.flag("f", 2).await;
+    let change = |tag| {
+        let request = service.request("PATCH", "/api/v1/flags/f").json(&json!({"percentage": 3}));
+        answer(request.header("if-match", tag))
+    };
+    let problem = change("\"1\"").await.problem(409);
+    assert_eq!(problem["detail"], "this change is based on revision 1, and the revision is 2 now");
+    assert_eq!(change("\"2\"").await.ok()["revision"], 3);
+}
+
+#[tokio::test]
+async fn a_revert_is_a_new_revision_that_the_history_calls_so() {
+    let service = Service::start().await;
+    service.flag("f", 10).await;
+    let then = service.writer.head().state.clone();
+    service.flag("f", 20).await;
+    service.flag("g", 5).await;
+    service.send("PUT", "/api/v1/settings", &json!({"default": "deny"})).await.ok();
+    answer(service.request("DELETE", "/api/v1/flags/f")).await.ok();
+    let reverted = answer(service.request("POST", "/api/v1/revert/1")).await.ok();
+    assert_eq!(reverted["revision"], 6);
+    assert_eq!(service.writer.head().state, then);
+    let newest = &service.get("/api/v1/history?limit=1").await.ok()["changes"][0];
+    assert!(newest["summary"].as_str().unwrap().starts_with("back to revision 1: flag f added"), "{newest}");
+    // What was undone can be had again.
+    answer(service.request("POST", "/api/v1/revert/4")).await.ok();
+    let head = service.writer.head();
+    assert_eq!(head.state.flags.keys().collect::<Vec<_>>(), ["f", "g"]);
+}
