@@ -5,7 +5,9 @@
 
 use proxy_wasm::types::Action;
 use rampart_engine::decision::{Forward, Place, Refusal};
+use rampart_engine::policy::wire::TokenSource;
 use rampart_engine::request::Headers;
+use rampart_engine::token_source::without_cookie;
 
 use crate::header_map::HeaderMap;
 use crate::host;
@@ -36,9 +38,26 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     for (name, value) in upstream.into_iter().filter(|(_, value)| !value.is_empty()) {
         written &= host::add_request_header(name, value.as_bytes());
     }
+    written &= forward.withhold.is_none_or(|source| withhold(headers, source));
     tell_place(forward.place);
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
     finish(written, forward.arm.as_str(), revision)
+}
+
+/// Takes the token out of the request; whether that worked.
+fn withhold(headers: &HeaderMap, source: &TokenSource) -> bool {
+    match source {
+        TokenSource::Bearer => host::remove_request_header(b"authorization"),
+        TokenSource::Header(name) => host::remove_request_header(name.as_bytes()),
+        TokenSource::Cookie(name) => {
+            let cookies = headers.pairs().filter(|(header, _)| *header == b"cookie");
+            let others =
+                cookies.map(|(_, value)| without_cookie(value, name)).filter(|value| !value.is_empty());
+            let others = others.collect::<Vec<_>>().join(&b"; "[..]);
+            let removed = host::remove_request_header(b"cookie");
+            removed && (others.is_empty() || host::add_request_header("cookie", &others))
+        }
+    }
 }
 
 /// Answers a request here.

@@ -39,6 +39,7 @@ impl Verifier for HostVerifier {
             Algorithm::RS512 => ("sha512", None),
             Algorithm::ES256 => ("sha256", Some(64)),
             Algorithm::ES384 => ("sha384", Some(96)),
+            Algorithm::ES512 => ("sha512", Some(132)),
             Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 | Algorithm::EdDSA => {
                 return PureRust.verify(key, jws);
             }
@@ -87,8 +88,10 @@ fn der_signature(raw: &[u8]) -> Vec<u8> {
         integers.extend(pad.then_some(0));
         integers.extend(digits);
     }
-    // At most 2 × (2 + 49) bytes for P-384, so the length fits one byte.
-    let mut sequence = vec![0x30, integers.len() as u8];
+    // At most 2 × (2 + 66) bytes, for P-521, whose length takes the long form of one byte.
+    let mut sequence = vec![0x30];
+    sequence.extend((integers.len() > 0x7f).then_some(0x81));
+    sequence.push(integers.len() as u8);
     sequence.append(&mut integers);
     sequence
 }

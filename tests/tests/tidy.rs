@@ -11,12 +11,13 @@ use rampart_tests::{
 };
 
 /// What the engine may stand on. It must build for wasm and do no I/O: an addition is a decision.
-const ENGINE: [&str; 10] = [
+const ENGINE: [&str; 11] = [
     "ed25519-compact",
     "hashbrown",
     "jwt-simple",
     "p256",
     "p384",
+    "p521",
     "serde",
     "serde_json",
     "serde_path_to_error",

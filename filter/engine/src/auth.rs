@@ -5,12 +5,14 @@ use alloc::{rc::Rc, string::String};
 
 use crate::decide::Context;
 use crate::decision::{Reason, Refusal};
-use crate::jwt::{self, Identity, Verified};
-use crate::policy::Policy;
+use crate::identity::{Identity, Verified};
+use crate::jwt;
 use crate::policy::wire::{Auth, Level};
+use crate::policy::{Policy, SourceId};
 use crate::request::Headers;
+use crate::token_source;
 
-/// The verified token of the request.
+/// The verified token of the request, and where it stood.
 ///
 /// # Errors
 /// Why there is none.
@@ -18,40 +20,20 @@ pub fn authenticate(
     policy: &Policy,
     headers: &impl Headers,
     context: &mut Context<'_>,
-) -> Result<Rc<Verified>, Reason> {
+) -> Result<(Rc<Verified>, SourceId), Reason> {
     if policy.providers.is_empty() {
         return Err(Reason::NoKeys);
     }
-    let token = bearer_token(headers)?;
-    let digest = context.tokens.digest(policy.providers.key_generation(), token);
+    let (source, token) = token_source::find(headers, policy.providers.sources())?;
+    let digest = context.tokens.digest(policy.providers.key_generation(), source, token);
     if let Some(verified) = context.tokens.get(digest, context.now) {
         verified.check_time(context.now)?;
-        return Ok(verified);
+        return Ok((verified, source));
     }
-    let verified = Rc::new(jwt::verify(token, &policy.providers, context.verifier)?);
+    let verified = Rc::new(jwt::verify(token, source, &policy.providers, context.verifier)?);
     verified.check_time(context.now)?;
     context.tokens.insert(digest, &verified, context.now);
-    Ok(verified)
-}
-
-/// The one bearer token (RFC 6750 §2.1). Another scheme is no token; two tokens are refused,
-/// because servers differ on which one counts.
-fn bearer_token(headers: &impl Headers) -> Result<&str, Reason> {
-    let mut values = headers.pairs().filter(|(name, _)| *name == b"authorization").map(|(_, value)| value);
-    let value = values.next().ok_or(Reason::MissingToken)?;
-    if values.next().is_some() || value.contains(&b',') {
-        return Err(Reason::MultipleTokens);
-    }
-    let (scheme, token) = value.split_at_checked(b"bearer ".len()).ok_or(Reason::MissingToken)?;
-    if !scheme.eq_ignore_ascii_case(b"bearer ") {
-        return Err(Reason::MissingToken);
-    }
-    let token = token.trim_ascii();
-    let well_formed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    match core::str::from_utf8(token) {
-        Ok(text) if token.iter().all(well_formed) && !text.is_empty() => Ok(text),
-        _ => Err(Reason::MalformedToken),
-    }
+    Ok((verified, source))
 }
 
 /// Holds an identity against what a route asks for. Listed permissions are required at every

@@ -4,10 +4,10 @@ use alloc::{rc::Rc, vec::Vec};
 
 use crate::auth;
 use crate::decision::{Arm, Decision, Forward, Place, Reason, Refusal};
-use crate::jwt::Verified;
+use crate::identity::Verified;
 use crate::path::{self, ModulePath, Target};
-use crate::policy::Policy;
 use crate::policy::wire::{Level, Outside, WhenOff};
+use crate::policy::{Policy, SourceId};
 use crate::request::Headers;
 use crate::route::Found;
 use crate::token_cache::TokenCache;
@@ -37,7 +37,7 @@ pub fn decide<'p>(policy: &'p Policy, headers: &impl Headers, context: &mut Cont
         Ok(place) => place,
         Err(refusal) => return Decision::Refuse(refusal, None),
     };
-    match admit(policy, place, headers, context).and_then(|token| dispatch(policy, place, token)) {
+    match admit(policy, place, headers, context).and_then(|admitted| dispatch(policy, place, admitted)) {
         Ok(forward) => Decision::Forward(forward),
         Err(refusal) => Decision::Refuse(refusal, Some(place)),
     }
@@ -59,21 +59,22 @@ fn admit(
     place: Place<'_>,
     headers: &impl Headers,
     context: &mut Context<'_>,
-) -> Result<Option<Rc<Verified>>, Refusal> {
+) -> Result<Option<(Rc<Verified>, SourceId)>, Refusal> {
     if place.route.auth.level == Level::None {
         return Ok(None);
     }
-    let token = auth::authenticate(policy, headers, context).map_err(Refusal::new)?;
+    let (token, source) = auth::authenticate(policy, headers, context).map_err(Refusal::new)?;
     auth::authorise(&place.route.auth, &policy.admin_roles, &token.identity)?;
-    Ok(Some(token))
+    Ok(Some((token, source)))
 }
 
 /// Asks the route's flags and picks the cluster. The first gate that is off decides.
 fn dispatch<'p>(
     policy: &'p Policy,
     place: Place<'p>,
-    token: Option<Rc<Verified>>,
+    admitted: Option<(Rc<Verified>, SourceId)>,
 ) -> Result<Forward<'p>, Refusal> {
+    let (token, source) = admitted.unzip();
     let identity = token.as_ref().map(|token| &token.identity);
     let organisation = identity.and_then(|identity| identity.organisation.as_deref());
     let subject = identity.and_then(|identity| identity.subject.as_deref());
@@ -96,5 +97,7 @@ fn dispatch<'p>(
     };
     // A policy with such a gate and no legacy cluster does not compile.
     let cluster = cluster.ok_or(Refusal::new(Reason::NoPolicy))?;
-    Ok(Forward { place, arm, cluster, token, flags })
+    let withheld = token.as_ref().is_some_and(|token| !token.forward);
+    let withhold = source.filter(|_| withheld).and_then(|source| policy.providers.sources().get(source));
+    Ok(Forward { place, arm, cluster, token, withhold, flags })
 }

@@ -2,7 +2,8 @@
 
 use alloc::{format, rc::Rc, string::String, vec::Vec};
 
-use crate::jwt::Verified;
+use crate::identity::Verified;
+use crate::policy::wire::TokenSource;
 use crate::policy::{Module, Route};
 
 /// What is to be done with a request.
@@ -36,6 +37,8 @@ pub struct Forward<'p> {
     pub cluster: &'p str,
     /// Who calls; none on a route that asks for no token.
     pub token: Option<Rc<Verified>>,
+    /// Where the token stands that the upstream must not see.
+    pub withhold: Option<&'p TokenSource>,
     /// The flags that are on, of those the route is gated by or tells the module of.
     pub flags: Vec<&'p str>,
 }
@@ -80,10 +83,13 @@ pub enum Reason {
     MalformedToken,
     UnsupportedAlgorithm,
     UnknownIssuer,
+    MisplacedToken,
     UnknownKey,
     BadSignature,
     WrongAudience,
+    MissingClaim,
     MissingExpiry,
+    DeniedToken,
     ExpiredToken,
     TokenNotYetValid,
     MissingPermission,
@@ -111,10 +117,13 @@ impl Reason {
                 (401, "unsupported_algorithm", "the token's algorithm is not accepted")
             }
             Self::UnknownIssuer => (401, "unknown_issuer", "the token's issuer is not known"),
+            Self::MisplacedToken => (401, "misplaced_token", "the issuer's tokens are not taken from there"),
             Self::UnknownKey => (401, "unknown_key", "the token was signed with a key that is not known"),
             Self::BadSignature => (401, "bad_signature", "the token's signature is wrong"),
             Self::WrongAudience => (401, "wrong_audience", "the token is for someone else"),
+            Self::MissingClaim => (401, "missing_claim", "the token lacks a claim that is required"),
             Self::MissingExpiry => (401, "missing_expiry", "the token does not say when it expires"),
+            Self::DeniedToken => (401, "denied_token", "the token has been withdrawn"),
             Self::ExpiredToken => (401, "expired_token", "the token has expired"),
             Self::TokenNotYetValid => (401, "token_not_yet_valid", "the token is not valid yet"),
             Self::MissingPermission => (403, "missing_permission", "the token lacks the permission"),

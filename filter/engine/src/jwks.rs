@@ -21,6 +21,24 @@ pub struct PublicKey {
     pub encoded: Box<[u8]>,
 }
 
+/// What stands before the point in a SubjectPublicKeyInfo of P-521 (RFC 5480 §2): jwt-simple, which
+/// encodes the other kinds, does not know this curve.
+const P521_SPKI: &[u8] =
+    b"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00";
+
+impl PublicKey {
+    /// Whether a `kid` would not tell the two apart. Keys of different kinds may share one
+    /// (RFC 7517 §4.5).
+    pub(crate) fn shares_kid(&self, other: &Self) -> bool {
+        self.kid.is_some() && self.kid == other.kid && self.kind == other.kind
+    }
+
+    /// The uncompressed point of a P-521 key.
+    pub(crate) fn p521_point(&self) -> Option<&[u8]> {
+        self.encoded.strip_prefix(P521_SPKI)
+    }
+}
+
 /// Kinds of keys that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specifications'")]
@@ -28,6 +46,7 @@ pub enum Kind {
     Rsa,
     P256,
     P384,
+    P521,
     Ed25519,
 }
 
@@ -39,6 +58,7 @@ impl Algorithm {
             Self::RS256 | Self::RS384 | Self::RS512 | Self::PS256 | Self::PS384 | Self::PS512 => Kind::Rsa,
             Self::ES256 => Kind::P256,
             Self::ES384 => Kind::P384,
+            Self::ES512 => Kind::P521,
             Self::EdDSA => Kind::Ed25519,
         }
     }
@@ -55,6 +75,7 @@ impl Algorithm {
             "PS512" => Self::PS512,
             "ES256" => Self::ES256,
             "ES384" => Self::ES384,
+            "ES512" => Self::ES512,
             "EdDSA" => Self::EdDSA,
             _ => return None,
         })
@@ -114,6 +135,12 @@ pub fn read(jwk: &Jwk) -> Result<Option<PublicKey>, String> {
             let key = ES384PublicKey::from_bytes(&point).and_then(|key| key.to_der());
             key.map_err(|_| String::from("`x` and `y` are not a point of P-384"))?
         }
+        Kind::P521 => {
+            let point = point(jwk, 66)?;
+            let sound = p521::ecdsa::VerifyingKey::from_sec1_bytes(&point).is_ok();
+            let key = sound.then(|| [P521_SPKI, &point[..]].concat());
+            key.ok_or_else(|| String::from("`x` and `y` are not a point of P-521"))?
+        }
         Kind::Ed25519 => {
             let raw = sized_member("x", jwk.x.as_ref(), 32)?;
             let key = Ed25519PublicKey::from_bytes(&raw);
@@ -128,6 +155,7 @@ fn kind(jwk: &Jwk) -> Option<Kind> {
         ("RSA", _) => Some(Kind::Rsa),
         ("EC", Some("P-256")) => Some(Kind::P256),
         ("EC", Some("P-384")) => Some(Kind::P384),
+        ("EC", Some("P-521")) => Some(Kind::P521),
         ("OKP", Some("Ed25519")) => Some(Kind::Ed25519),
         _ => None,
     }

@@ -20,9 +20,11 @@ extern crate alloc;
 
 pub mod auth;
 pub mod bucket;
+mod claims;
 pub mod decide;
 pub mod decision;
 pub mod flag;
+pub mod identity;
 pub mod jwks;
 pub mod jwt;
 pub mod path;
@@ -30,6 +32,7 @@ pub mod policy;
 pub mod request;
 pub mod route;
 pub mod token_cache;
+pub mod token_source;
 pub mod verify;
 
 pub use decide::decide;

@@ -7,11 +7,13 @@
 //! young one is full the old one is dropped. That costs no list and no clock.
 
 use alloc::rc::Rc;
+use core::hash::Hasher as _;
 use core::mem;
 use hashbrown::HashMap;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::jwt::Verified;
+use crate::identity::Verified;
+use crate::policy::SourceId;
 
 /// Longest time a verification is believed without being repeated, in seconds.
 pub const TIME_TO_LIVE: u64 = 300;
@@ -48,12 +50,13 @@ impl TokenCache {
         Self { seed, half: HALF, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// The digest of `token` under the policy's `key_generation`.
+    /// The digest of a token that came from `source`, under the policy's `key_generation`.
     #[must_use]
-    pub fn digest(&self, key_generation: u64, token: &str) -> Digest {
+    pub fn digest(&self, key_generation: u64, source: SourceId, token: &str) -> Digest {
         let mut hasher = SipHasher24::new_with_key(&self.seed);
-        core::hash::Hasher::write_u64(&mut hasher, key_generation);
-        core::hash::Hasher::write(&mut hasher, token.as_bytes());
+        hasher.write_u64(key_generation);
+        hasher.write_usize(source);
+        hasher.write(token.as_bytes());
         Digest(hasher.finish128().as_u128())
     }
 
@@ -98,13 +101,10 @@ impl TokenCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jwt::Identity;
     use alloc::string::ToString;
 
     fn token(valid_until: u64) -> Rc<Verified> {
-        let (roles, permissions) = Default::default();
-        let identity = Identity { organisation: None, subject: None, roles, permissions };
-        Rc::new(Verified { identity, valid_from: 0, valid_until })
+        Rc::new(Verified { valid_until, ..Verified::default() })
     }
 
     fn small() -> TokenCache {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_hit_lasts_as_long_as_the_token_and_no_longer_than_the_limit() {
         let mut cache = small();
-        let (short, long) = (cache.digest(1, "short"), cache.digest(1, "long"));
+        let (short, long) = (cache.digest(1, 0, "short"), cache.digest(1, 0, "long"));
         cache.insert(short, &token(1_010), 1_000);
         cache.insert(long, &token(9_999), 1_000);
         assert!(cache.get(short, 1_009).is_some());
@@ -126,9 +126,9 @@ mod tests {
     #[test]
     fn another_key_generation_finds_nothing() {
         let mut cache = small();
-        let before = cache.digest(1, "token");
+        let before = cache.digest(1, 0, "token");
         cache.insert(before, &token(9_999), 0);
-        let after = cache.digest(2, "token");
+        let after = cache.digest(2, 0, "token");
         assert_ne!(before, after);
         assert!(cache.get(after, 0).is_none());
     }
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn what_is_in_use_survives_any_number_of_strangers() {
         let mut cache = small();
-        let used = cache.digest(1, "used");
+        let used = cache.digest(1, 0, "used");
         cache.insert(used, &token(9_999), 0);
         for stranger in 0..1_000 {
-            let digest = cache.digest(1, &stranger.to_string());
+            let digest = cache.digest(1, 0, &stranger.to_string());
             cache.insert(digest, &token(9_999), 0);
             assert!(cache.get(used, 0).is_some(), "{stranger}");
             assert!(cache.len() <= 8);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_working_set_of_half_the_bound_stays() {
         let mut cache = small();
-        let set: [Digest; 4] = core::array::from_fn(|n| cache.digest(1, &n.to_string()));
+        let set: [Digest; 4] = core::array::from_fn(|n| cache.digest(1, 0, &n.to_string()));
         for digest in set {
             cache.insert(digest, &token(9_999), 0);
         }

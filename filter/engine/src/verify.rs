@@ -34,6 +34,7 @@ impl Verifier for PureRust {
             Kind::Rsa => rsa(key, jws),
             Kind::P256 => p256(key, jws),
             Kind::P384 => p384(key, jws),
+            Kind::P521 => p521(key, jws),
             Kind::Ed25519 => ed25519(key, jws),
         }
         .unwrap_or(false)
@@ -68,6 +69,12 @@ fn p384(key: &PublicKey, jws: &CompactJws<'_>) -> Option<bool> {
     let key = ES384PublicKey::from_der(&key.encoded).ok()?;
     let signature = p384::ecdsa::Signature::from_slice(&jws.signature).ok()?;
     Some(key.public_key().as_ref().verify(jws.signing_input, &signature).is_ok())
+}
+
+fn p521(key: &PublicKey, jws: &CompactJws<'_>) -> Option<bool> {
+    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(key.p521_point()?).ok()?;
+    let signature = p521::ecdsa::Signature::from_slice(&jws.signature).ok()?;
+    Some(key.verify(jws.signing_input, &signature).is_ok())
 }
 
 fn ed25519(key: &PublicKey, jws: &CompactJws<'_>) -> Option<bool> {

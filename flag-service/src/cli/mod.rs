@@ -1,6 +1,7 @@
 //! The `rampart` command: `serve`, and everything else over the same API that anyone can call.
 
 mod client;
+mod deny;
 mod flag;
 mod history;
 mod module;
@@ -76,6 +77,9 @@ enum Command {
     /// Token issuers and their keys
     #[command(subcommand)]
     Provider(provider::Provider),
+    /// Who is refused though their token is good
+    #[command(subcommand)]
+    Deny(deny::Deny),
     /// What there is one of: the legacy application, admin roles, paths outside the modules
     #[command(subcommand)]
     Settings(settings::Settings),
@@ -101,6 +105,7 @@ pub async fn run() -> ExitCode {
         Command::Flag(command) => command.run(&client).await,
         Command::Module(command) => command.run(&client).await,
         Command::Provider(command) => command.run(&client).await,
+        Command::Deny(command) => command.run(&client).await,
         Command::Settings(command) => command.run(&client).await,
         Command::History(command) => command.run(&client).await,
         Command::Revert(command) => command.run(&client).await,

@@ -47,11 +47,19 @@ pub struct Settings {
     pub admin_roles: Vec<String>,
     /// Where the application runs that serves what modules do not. Empty: there is none.
     pub legacy: Vec<Endpoint>,
+    /// Who is refused though their token is good.
+    #[serde(skip_serializing_if = "wire::Denied::is_empty")]
+    pub denied: wire::Denied,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default: wire::Outside::Pass, admin_roles: vec!["admin".to_owned()], legacy: Vec::new() }
+        Self {
+            default: wire::Outside::Pass,
+            admin_roles: vec!["admin".to_owned()],
+            legacy: Vec::new(),
+            denied: wire::Denied::default(),
+        }
     }
 }
 
@@ -67,6 +75,7 @@ impl State {
             legacy_cluster: legacy.clone(),
             admin_roles: self.settings.admin_roles.clone(),
             providers: self.providers.values().map(|provider| Provider::clone(provider)).collect(),
+            denied: self.settings.denied.clone(),
             // What a flag is for is of no use to a filter, and every worker would keep it.
             flags: self
                 .flags

@@ -121,3 +121,51 @@ fn a_killed_flag_serves_nobody_and_a_restored_one_whom_it_served() {
         Ok(())
     });
 }
+
+#[test]
+fn whom_the_operator_denies_is_refused_though_the_token_is_good() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        stack.roll_out("100").await?;
+        let (denied, other) = (stack.token(EARLY)?, stack.token(LATE)?);
+        stack.served_by(&denied, "analytics-core v1").await?;
+        stack.service.cli(&["deny", "add", "--organisation", EARLY]).await?.ok()?;
+        stack.served_by(&denied, "401").await?;
+        stack.served_by(&other, "analytics-core v1").await?;
+        let list = stack.service.cli(&["deny", "list"]).await?.ok()?;
+        ensure!(list.contains(&format!("organisation  {EARLY}")), "{list}");
+        stack.service.cli(&["deny", "remove", "--organisation", EARLY]).await?.ok()?;
+        stack.served_by(&denied, "analytics-core v1").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_token_that_is_not_forwarded_does_not_reach_the_upstream() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        stack.roll_out("100").await?;
+        stack.served_by(&stack.token(EARLY)?, "analytics-core v1").await?;
+        let mut provider = stack.service.client()?.get("/api/v1/providers/main", None).await?.json()?;
+        provider["forward"] = false.into();
+        provider["token_from"] = serde_json::json!(["bearer", {"cookie": "session"}]);
+        let body = provider.to_string().into_bytes();
+        let put = stack.service.client()?.send(Method::PUT, "/api/v1/providers/main", &[], body).await?;
+        ensure!(put.status == 200, "{}", put.text());
+        let token = stack.token(EARLY)?;
+        let cookie = format!("a=1; session={token}; b=2");
+        // The cookie is a source under the new provider only: being let in means that it is in force.
+        let client = stack.client()?;
+        let echo = rampart_tests::wait::eventually(rampart_tests::wait::SOON, "the cookie", async || {
+            client.send(Method::GET, ROUTE, &[("cookie", &cookie)], Vec::new()).await?.echo()
+        })
+        .await?;
+        ensure!(echo.header("cookie") == Some("a=1; b=2"), "{echo:?}");
+        let echo = client.get(ROUTE, Some(&token)).await?.echo()?;
+        ensure!(
+            echo.header("authorization").is_none() && echo.header("x-rampart-organisation") == Some(EARLY),
+            "{echo:?}"
+        );
+        Ok(())
+    });
+}

@@ -57,7 +57,7 @@ impl World {
         envoy.ready().await?;
         envoy.accepts(listener.address()).await?;
         let client = Client::new(listener.address())?;
-        Ok(Self { client, issuer, analytics, legacy, listener, envoy: envoy })
+        Ok(Self { client, issuer, analytics, legacy, listener, envoy })
     }
 
     async fn get(&self, path: &str, token: Option<&str>) -> Result<Reply> {

@@ -1,18 +1,13 @@
 //! From what was sent to what it means, collecting every problem on the way.
 
 use alloc::{format, string::String, string::ToString, vec::Vec};
-use core::hash::Hasher;
-use hashbrown::{HashMap, HashSet};
-use siphasher::sip::SipHasher24;
+use hashbrown::HashSet;
 
+use super::compile_providers::compile_providers;
 use super::wire::{self, Auth, Gate, Level, WhenOff};
-use super::{Asked, Module, Policy, Problem, Provider, Providers, Route};
+use super::{Asked, Module, Policy, Problem, Route};
 use crate::flag::Flag;
-use crate::jwks;
 use crate::route::{PatternError, RouteTable};
-
-/// Most keys of one provider: a token without `kid` is tried against each that fits.
-const MAX_KEYS: usize = 32;
 
 pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
     let mut problems = Problems::default();
@@ -20,7 +15,7 @@ pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
         let problem = format!("this filter reads schema {}, not {}", wire::SCHEMA, sent.schema);
         return Err(Problem::at("schema", &problem));
     }
-    let providers = providers(&sent.providers, &mut problems);
+    let providers = compile_providers(&sent.providers, &sent.denied, &mut problems);
     let flags = flags(&sent.flags, &mut problems);
     let mut policy = Policy {
         revision: sent.revision,
@@ -30,6 +25,7 @@ pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
         admin_roles: sent.admin_roles.clone(),
         flag_by_key: (0..).zip(&flags).map(|(index, flag)| (flag.key.clone(), index)).collect(),
         flags,
+        warnings: Vec::new(),
         modules: Vec::new(),
         route_list: Vec::new(),
         routes: RouteTable::default(),
@@ -43,65 +39,8 @@ pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
         problems.check(&format!("{at}.id"), ids.insert(&module.id), "another module has this id");
         policy.add_module(module, &at, sent, &mut problems);
     }
-    if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
-}
-
-fn providers(sent: &[wire::Provider], problems: &mut Problems) -> Providers {
-    let mut providers = Providers { by_issuer: HashMap::new(), key_generation: generation(sent) };
-    let mut names = HashSet::new();
-    for provider in sent {
-        let at = format!("providers[{}]", provider.name);
-        problems.check(&format!("{at}.name"), is_name(&provider.name, NAME), NAME_RULE);
-        problems.check(&format!("{at}.name"), names.insert(&provider.name), "another provider has this name");
-        problems.check(&format!("{at}.issuer"), !provider.issuer.is_empty(), "an issuer is required");
-        problems.check(
-            &format!("{at}.algorithms"),
-            !provider.algorithms.is_empty(),
-            "at least one algorithm is required",
-        );
-        problems.check(
-            &format!("{at}.jwks.keys"),
-            provider.jwks.keys.len() <= MAX_KEYS,
-            "a provider has at most 32 keys",
-        );
-        let mut keys = Vec::new();
-        let mut kids = HashSet::new();
-        for (index, jwk) in provider.jwks.keys.iter().enumerate() {
-            let at = match &jwk.kid {
-                Some(kid) => format!("{at}.jwks.keys[{kid}]"),
-                None => format!("{at}.jwks.keys[{index}]"),
-            };
-            match jwks::read(jwk) {
-                Ok(Some(key)) => {
-                    let unique =
-                        key.kid.as_ref().is_none_or(|kid| kids.insert((kid.clone(), key.kind as u8)));
-                    problems.check(&format!("{at}.kid"), unique, "another key has this kid");
-                    keys.push(key);
-                }
-                Ok(None) => {}
-                Err(problem) => problems.add(&at, problem),
-            }
-        }
-        let compiled = Provider {
-            audiences: provider.audiences.iter().map(|audience| audience.as_str().into()).collect(),
-            algorithms: provider.algorithms.clone(),
-            leeway_seconds: provider.leeway_seconds,
-            claims: provider.claims.clone(),
-            keys,
-        };
-        let unique = providers.by_issuer.insert(provider.issuer.as_str().into(), compiled).is_none();
-        problems.check(&format!("{at}.issuer"), unique, "another provider has this issuer");
-    }
-    providers
-}
-
-/// A digest of everything said about providers. It need not be secret: policies are not written by
-/// adversaries.
-fn generation(sent: &[wire::Provider]) -> u64 {
-    let mut hasher = SipHasher24::new();
-    // Serialising these types to memory cannot fail; a constant would merely be less precise.
-    hasher.write(&serde_json::to_vec(sent).unwrap_or_default());
-    hasher.finish()
+    policy.warnings = problems.warnings;
+    if problems.errors.is_empty() { Ok(policy) } else { Err(problems.errors) }
 }
 
 fn flags(sent: &[wire::Flag], problems: &mut Problems) -> Vec<Flag> {
@@ -267,12 +206,13 @@ fn check_auth(auth: &Auth, at: &str, problems: &mut Problems) {
     }
 }
 
-const NAME: fn(u8) -> bool = |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-const NAME_RULE: &str = "a name is 1 to 128 letters, digits, `_`, `-` and `.`";
+pub(super) const NAME: fn(u8) -> bool =
+    |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+pub(super) const NAME_RULE: &str = "a name is 1 to 128 letters, digits, `_`, `-` and `.`";
 const CLUSTER: fn(u8) -> bool = |byte| NAME(byte) || matches!(byte, b'/' | b':' | b'|');
 const CLUSTER_RULE: &str = "a cluster name is 1 to 128 letters, digits and _ - . / : |";
 
-fn is_name(name: &str, allowed: fn(u8) -> bool) -> bool {
+pub(super) fn is_name(name: &str, allowed: fn(u8) -> bool) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(allowed)
 }
 
@@ -282,14 +222,21 @@ fn is_version(version: &str) -> bool {
 }
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems {
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
 
 impl Problems {
-    fn add(&mut self, field: &str, problem: String) {
-        self.0.push(Problem { field: field.to_string(), problem });
+    pub(super) fn add(&mut self, field: &str, problem: String) {
+        self.errors.push(Problem { field: field.to_string(), problem });
     }
 
-    fn check(&mut self, field: &str, holds: bool, problem: &str) {
+    pub(super) fn warn(&mut self, field: &str, problem: String) {
+        self.warnings.push(Problem { field: field.to_string(), problem });
+    }
+
+    pub(super) fn check(&mut self, field: &str, holds: bool, problem: &str) {
         if !holds {
             self.add(field, problem.to_string());
         }

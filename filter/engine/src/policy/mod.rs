@@ -4,17 +4,19 @@
 //! route is claimed twice. Compiling is pure, and collects every problem it finds.
 
 mod compile;
+mod compile_providers;
 pub mod wire;
 
 use alloc::{boxed::Box, string::String, string::ToString, vec::Vec};
 use core::fmt;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::decision::Place;
 use crate::flag::Flag;
+use crate::identity::Identity;
 use crate::jwks::PublicKey;
 use crate::route::{RouteId, RouteTable};
-use wire::{Algorithm, Auth, ClaimNames, Outside, WhenOff};
+use wire::{Algorithm, Auth, Claims, Outside, Requirement, TokenSource, WhenOff};
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct Policy {
     pub(crate) outside: Outside,
     pub(crate) legacy_cluster: Option<Box<str>>,
     pub(crate) admin_roles: Vec<String>,
+    warnings: Vec<Problem>,
     pub(crate) flags: Vec<Flag>,
     flag_by_key: HashMap<Box<str>, usize>,
     modules: Vec<Module>,
@@ -33,11 +36,23 @@ pub struct Policy {
     pub(crate) routes: RouteTable,
 }
 
-/// The issuers whose tokens are believed, by issuer.
+/// Index of a token source in [`Providers::sources`].
+pub type SourceId = usize;
+
+/// The issuers whose tokens are believed, by issuer, and whose tokens are not believed any more.
 #[derive(Debug, Default)]
 pub struct Providers {
     by_issuer: HashMap<Box<str>, Provider>,
+    sources: Vec<TokenSource>,
+    denied: Denied,
     key_generation: u64,
+}
+
+#[derive(Debug, Default)]
+struct Denied {
+    tokens: HashSet<Box<str>>,
+    subjects: HashSet<Box<str>>,
+    organisations: HashSet<Box<str>>,
 }
 
 /// One issuer.
@@ -50,7 +65,13 @@ pub struct Provider {
     /// Tolerated clock difference in seconds.
     pub leeway_seconds: u32,
     /// Where identities stand in the claims.
-    pub claims: ClaimNames,
+    pub claims: Claims,
+    /// What else must stand in the token.
+    pub required_claims: Vec<Requirement>,
+    /// Where its tokens are taken from.
+    pub sources: Vec<SourceId>,
+    /// Whether the upstream gets to see its tokens.
+    pub forward: bool,
     /// Keys, in the order of the set.
     pub keys: Vec<PublicKey>,
 }
@@ -122,6 +143,12 @@ impl Policy {
         compile::compile(sent)
     }
 
+    /// What works, but hardly as it was meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
     /// A flag by its key.
     #[must_use]
     pub fn flag(&self, key: &str) -> Option<&Flag> {
@@ -141,13 +168,29 @@ impl Providers {
         self.by_issuer.is_empty()
     }
 
+    /// Every place where some provider's tokens are taken from.
+    #[must_use]
+    pub fn sources(&self) -> &[TokenSource] {
+        &self.sources
+    }
+
+    /// Whether a good token is refused all the same.
+    #[must_use]
+    pub fn denies(&self, token_id: Option<&str>, identity: &Identity) -> bool {
+        let listed =
+            |list: &HashSet<Box<str>>, name: Option<&str>| name.is_some_and(|name| list.contains(name));
+        listed(&self.denied.tokens, token_id)
+            || listed(&self.denied.subjects, identity.subject.as_deref())
+            || listed(&self.denied.organisations, identity.organisation.as_deref())
+    }
+
     /// The provider of this exact issuer.
     #[must_use]
     pub fn by_issuer(&self, issuer: &str) -> Option<&Provider> {
         self.by_issuer.get(issuer)
     }
 
-    /// Differs whenever anything about the providers differs, and only then: what was verified
+    /// Differs whenever anything about providers or denials differs, and only then: what was verified
     /// under one generation says nothing about another.
     #[must_use]
     pub const fn key_generation(&self) -> u64 {

@@ -4,11 +4,14 @@
 //! is compiled. Unknown fields are refused everywhere (a misspelt `percentge` must not become
 //! 0 %), except inside a JWK, where RFC 7517 §4 requires that they be ignored.
 
+mod provider;
+
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::Generation;
 use crate::flag::Percentage;
+pub use provider::{Algorithm, BadKey, ClaimPath, Claims, Jwk, Jwks, Provider, Requirement, TokenSource};
 
 /// The format this engine reads; the `schema` field of every policy.
 pub const SCHEMA: u32 = 1;
@@ -35,6 +38,9 @@ pub struct Policy {
     /// Token issuers, at most one per `issuer`.
     #[serde(default)]
     pub providers: Vec<Provider>,
+    /// Who is refused though their token is good.
+    #[serde(default, skip_serializing_if = "Denied::is_empty")]
+    pub denied: Denied,
     /// Feature flags, unique by `key`.
     #[serde(default)]
     pub flags: Vec<Flag>,
@@ -54,110 +60,24 @@ pub enum Outside {
     Deny,
 }
 
-/// One token issuer and how its tokens are judged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provider {
-    /// Name for people, in errors and logs.
-    pub name: String,
-    /// Exact value of `iss`.
-    pub issuer: String,
-    /// A token must be for at least one of these. Empty: `aud` is not looked at.
-    #[serde(default)]
-    pub audiences: Vec<String>,
-    /// Accepted `alg` values.
-    #[serde(default = "default_algorithms")]
-    pub algorithms: Vec<Algorithm>,
-    /// Tolerated clock difference for `exp` and `nbf`, in seconds.
-    #[serde(default = "default_leeway")]
-    pub leeway_seconds: u32,
-    /// Where organisation, subject, roles and permissions stand in the token.
-    #[serde(default)]
-    pub claims: ClaimNames,
-    /// The issuer's public keys, RFC 7517.
-    pub jwks: Jwks,
-}
-
-/// Signature algorithms, by their JOSE names (RFC 7518 §3.1, RFC 8037 §3.1).
-///
-/// There is no HS256: its key would be a secret, and a plugin configuration is no place for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are the specification's")]
-pub enum Algorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    EdDSA,
-}
-
-/// Which claims carry what. Each is a top-level claim name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Tokens, subjects and organisations that are refused though their tokens are good.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ClaimNames {
-    /// The organisation; the targeting key of every flag.
-    pub organisation: String,
-    /// The subject.
-    pub subject: String,
-    /// Roles: an array of strings, or one string separated by spaces.
-    pub roles: String,
-    /// Permissions: an array of strings, or one string separated by spaces.
-    pub permissions: String,
+pub struct Denied {
+    /// By `jti`.
+    pub tokens: Vec<String>,
+    /// By subject.
+    pub subjects: Vec<String>,
+    /// By organisation.
+    pub organisations: Vec<String>,
 }
 
-impl Default for ClaimNames {
-    fn default() -> Self {
-        Self {
-            organisation: "org_id".into(),
-            subject: "sub".into(),
-            roles: "roles".into(),
-            permissions: "permissions".into(),
-        }
+impl Denied {
+    /// Whether nobody is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.subjects.is_empty() && self.organisations.is_empty()
     }
-}
-
-/// A JSON Web Key Set.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Jwks {
-    /// The keys.
-    pub keys: Vec<Jwk>,
-}
-
-/// A public JSON Web Key. Members that RFC 7517 and 7518 do not define for public keys are
-/// ignored; private members are kept so that they can be refused by name.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "member names are the specification's")]
-#[serde(default)]
-pub struct Jwk {
-    pub kty: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alg: Option<String>,
-    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
-    pub usage: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_ops: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crv: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub e: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub x: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub y: Option<String>,
-    /// Present only in a private key, which is refused.
-    #[serde(skip_serializing)]
-    pub d: Option<serde::de::IgnoredAny>,
-    /// Present only in a symmetric key, which is refused.
-    #[serde(skip_serializing)]
-    pub k: Option<serde::de::IgnoredAny>,
 }
 
 /// A feature flag, rolled out to a percentage of organisations.
@@ -310,14 +230,6 @@ pub enum WhenOff {
 
 fn default_admin_roles() -> Vec<String> {
     alloc::vec!["admin".into()]
-}
-
-fn default_algorithms() -> Vec<Algorithm> {
-    alloc::vec![Algorithm::RS256, Algorithm::ES256]
-}
-
-const fn default_leeway() -> u32 {
-    60
 }
 
 const fn yes() -> bool {

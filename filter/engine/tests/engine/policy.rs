@@ -132,7 +132,7 @@ fn what_makes_no_sense_is_refused_with_its_place_and_the_reason() {
         (
             "/providers/0/jwks/keys/1",
             sound()["providers"][0]["jwks"]["keys"][0].clone(),
-            "keys[a].kid: another key has this kid",
+            "jwks.keys[a]: another key has this `kid`",
         ),
         ("/providers/0/jwks/keys/1", private, "providers[main].jwks.keys[p]: this is a private key"),
         (

@@ -1,0 +1,106 @@
+//! Where a request carries its token: a bearer header, a header of its own, a cookie. Exactly one
+//! token is taken, because servers differ on which of two counts.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::decision::Reason;
+use crate::policy::SourceId;
+use crate::policy::wire::TokenSource;
+use crate::request::Headers;
+
+/// The one token of a request, and which of `sources` it came from.
+///
+/// # Errors
+/// Why there is none.
+pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(SourceId, &'h str), Reason> {
+    let mut found = None;
+    let mut bearer_seen = false;
+    for (name, value) in headers.pairs() {
+        for (id, source) in sources.iter().enumerate() {
+            let token = match source {
+                TokenSource::Bearer if name == b"authorization" => {
+                    // Repeated, it reaches some servers as one value joined by a comma.
+                    if bearer_seen || value.contains(&b',') {
+                        return Err(Reason::MultipleTokens);
+                    }
+                    bearer_seen = true;
+                    bearer(value)
+                }
+                TokenSource::Header(header) if name == header.as_bytes() => Some(value.trim_ascii()),
+                TokenSource::Cookie(cookie) if name == b"cookie" => {
+                    let mut values = cookies(value).filter(|(name, _)| *name == cookie.as_bytes());
+                    let first = values.next();
+                    if values.next().is_some() {
+                        return Err(Reason::MultipleTokens);
+                    }
+                    first.map(|(_, value)| value)
+                }
+                _ => None,
+            };
+            match (token, found) {
+                (Some(token), None) => found = Some((id, token)),
+                (Some(_), Some(_)) => return Err(Reason::MultipleTokens),
+                (None, _) => {}
+            }
+        }
+    }
+    let (id, token) = found.ok_or(Reason::MissingToken)?;
+    let well_formed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match core::str::from_utf8(token) {
+        Ok(text) if token.iter().all(well_formed) && !text.is_empty() => Ok((id, text)),
+        _ => Err(Reason::MalformedToken),
+    }
+}
+
+/// A `cookie` header without one cookie, for an upstream that must not see it.
+#[must_use]
+pub fn without_cookie(value: &[u8], name: &str) -> Vec<u8> {
+    let others: Vec<&[u8]> = value
+        .split(|byte| *byte == b';')
+        .filter(|pair| cookies(pair).all(|(other, _)| other != name.as_bytes()))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    others.join(&b"; "[..])
+}
+
+/// The token of a bearer header; another scheme carries none.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Cookies of one header (RFC 6265 §4.2.1), quotes around a value removed.
+fn cookies(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    value.split(|byte| *byte == b';').filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (pair.get(..at)?.trim_ascii(), pair.get(at + 1..)?.trim_ascii());
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        Some((name, unquoted.unwrap_or(value)))
+    })
+}
+
+/// Brings a source into the form in which it is compared.
+///
+/// # Errors
+/// Why no token can be taken from there.
+pub(crate) fn normalised(source: &TokenSource) -> Result<TokenSource, &'static str> {
+    let is_token = |name: &str| {
+        (1..=128).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    match source {
+        TokenSource::Bearer => Ok(TokenSource::Bearer),
+        TokenSource::Header(name) => {
+            let name: String = name.to_ascii_lowercase();
+            if !is_token(&name) {
+                return Err("a header's name is 1 to 128 letters, digits, `-`, `_` and `.`");
+            }
+            if name.starts_with("x-rampart-") || matches!(&*name, "authorization" | "cookie" | "host") {
+                return Err("this header has another meaning");
+            }
+            Ok(TokenSource::Header(name))
+        }
+        TokenSource::Cookie(name) if is_token(name) => Ok(TokenSource::Cookie(name.clone())),
+        TokenSource::Cookie(_) => Err("a cookie's name is 1 to 128 letters, digits, `-`, `_` and `.`"),
+    }
+}
