@@ -8,6 +8,7 @@
 //! - `documents`: what documents show is what happens.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
+//! - `pushes`: many policies, one after another.
 //! - `refusals`: changes that are refused, and changes that are taken back.
 //! - `resilience`: parts that come late, go away and come back.
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
@@ -23,6 +24,7 @@ mod documents;
 mod harness;
 mod headers;
 mod passing;
+mod pushes;
 mod refusals;
 mod resilience;
 mod rollout;

@@ -1,0 +1,70 @@
+//! Many policies, one after another: nothing grows.
+
+use anyhow::{Context as _, Result, ensure};
+use rampart_tests::{
+    seed::{EARLY, FLAG, ROUTE},
+    stack::Stack,
+    wait::{SOON, eventually},
+    workdir::system_test,
+};
+use reqwest::Method;
+use std::env;
+
+/// Pushes per half of the run; `RAMPART_SOAK=1` makes it 2,000 in all.
+const PUSHES: usize = 150;
+
+/// What Envoy may grow by in the second half, in KiB. A policy that stayed would cost each of four
+/// VMs some 100 KiB per push: tens of MiB.
+const TOLERATED_KIB: u64 = 4 * 1024;
+
+/// Pushes one policy and waits until Envoy has taken it.
+async fn push(stack: &Stack, percentage: usize) -> Result<()> {
+    let api = stack.service.client()?;
+    let body = format!("{{\"percentage\": {percentage}}}").into_bytes();
+    let path = format!("/api/v1/flags/{FLAG}");
+    let written = api.send(Method::PATCH, &path, &[], body).await?.json()?;
+    let revision = written["revision"].as_u64().with_context(|| written.to_string())?;
+    let taken = async || {
+        let status = api.get("/api/v1/status", None).await?.json()?;
+        let acked = status.pointer("/envoys/0/types/ecds/acked/revision").cloned().unwrap_or_default();
+        ensure!(acked.as_u64() == Some(revision), "revision {acked} instead of {revision}");
+        Ok(())
+    };
+    eventually(SOON, "Envoy to take a policy", taken).await
+}
+
+#[test]
+fn policy_after_policy_costs_no_memory() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let client = stack.client()?;
+        let token = stack.token(EARLY)?;
+        // Large enough for one that is kept to be seen.
+        let named: Vec<String> = (0..2_000).map(|n| format!("organisation-{n}")).collect();
+        let body = serde_json::json!({"organisations": {"on": named}}).to_string().into_bytes();
+        let put = stack.service.client()?.send(Method::PATCH, "/api/v1/flags/large", &[], body).await?;
+        ensure!(put.status == 200, "{}", put.text());
+        let half = if env::var_os("RAMPART_SOAK").is_some() { 1_000 } else { PUSHES };
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            for n in 0..half {
+                push(&stack, 50 + n % 2).await?;
+                // Requests hold on to the configuration they began under.
+                let reply = client.get(ROUTE, Some(&token)).await?;
+                ensure!(reply.status == 200, "{}", reply.text());
+            }
+            let stats = stack.envoy.stats().await?;
+            let vms = stats.get("wasm.envoy.wasm.runtime.v8.active").copied();
+            ensure!(stats.get("wasm.rampart.vm_reload").copied().unwrap_or(0) == 0, "a VM was lost");
+            seen.push((stack.envoy.resident_kib()?, stats.len(), vms));
+        }
+        let [(middle, names, vms), (end, names_after, vms_after)] = seen[..] else { unreachable!() };
+        println!("{half} and {half} pushes: {middle} KiB, then {end} KiB; {names} stats; {vms:?} VMs");
+        ensure!(end <= middle + TOLERATED_KIB, "{middle} KiB grew to {end} KiB");
+        ensure!(
+            (names, vms) == (names_after, vms_after),
+            "{names} {vms:?}, then {names_after} {vms_after:?}"
+        );
+        Ok(())
+    });
+}
