@@ -1,9 +1,10 @@
 //! The route configuration. It names no module: the filter chooses the cluster per request, so a
 //! change of dispatch never needs new routes.
 
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, RequestMirrorPolicy};
 use envoy_types::pb::envoy::config::route::v3::{
-    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
+    HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
 };
 use envoy_types::pb::google::protobuf::Any;
 use rampart_engine::policy::wire::Policy;
@@ -29,7 +30,17 @@ pub(super) fn routes(policy: &Policy) -> Any {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.clone())),
         ..action()
     });
-    let mut routes = vec![to("modules", "/api/v1/modules/", modules)];
+    // By the header and not by the path: a module may see another path than the client sent. The
+    // second is for a path of the modules' that nobody has judged, which must not end at `/`.
+    let mut judged = to("judged", "/", modules.clone());
+    if let Some(matched) = &mut judged.r#match {
+        matched.headers.push(HeaderMatcher {
+            name: CLUSTER_HEADER.to_owned(),
+            header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
+            ..HeaderMatcher::default()
+        });
+    }
+    let mut routes = vec![judged, to("modules", "/api/v1/modules/", modules)];
     routes.extend(legacy.map(|action| to("legacy", "/", action)));
     pack(&RouteConfiguration {
         name: NAME.to_owned(),
