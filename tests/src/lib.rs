@@ -8,6 +8,7 @@ pub mod modules;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod reflector;
 pub mod seed;
 pub mod service;
 pub mod shipped;

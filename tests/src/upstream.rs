@@ -120,7 +120,12 @@ async fn echo(
 /// SHA-256 in hexadecimal, to compare a body that was sent with the one an upstream received.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
+    hexadecimal(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+/// Bytes as text.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex

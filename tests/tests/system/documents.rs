@@ -116,6 +116,23 @@ fn the_documented_policy_compiles() {
 }
 
 #[test]
+fn every_reason_is_documented_under_its_status() {
+    let source = document("filter/engine/src/decision.rs").unwrap();
+    let page = document("docs/policy.md").unwrap();
+    let mut reasons = 0;
+    for line in source.lines() {
+        let Some((_, described)) = line.split_once(" => (") else { continue };
+        let mut parts = described.split(", ");
+        let (Some(status), Some(word)) = (parts.next(), parts.next()) else { continue };
+        let row = page.lines().find(|row| row.starts_with(&format!("| {status} |")));
+        let word = word.trim_matches('"');
+        assert!(row.is_some_and(|row| row.contains(&format!("`{word}`"))), "{status} {word}");
+        reasons += 1;
+    }
+    assert!(reasons > 20, "only {reasons} reasons were found");
+}
+
+#[test]
 fn documents_are_compared_line_by_line() {
     for (shown, printed, same) in [
         ("a b", "a  b", true),

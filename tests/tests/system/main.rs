@@ -14,6 +14,7 @@
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
 //! - `routing`: where requests go, by caller, flag and path.
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
+//! - `transparent`: what passes, passes as without the filter.
 //! - `vectors`: the frozen bucketing vectors, in WebAssembly.
 //!
 //! One file per behaviour; a regression is named after what went wrong. A new behaviour is a new
@@ -30,4 +31,5 @@ mod resilience;
 mod rollout;
 mod routing;
 mod static_variant;
+mod transparent;
 mod vectors;
