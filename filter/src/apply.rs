@@ -25,9 +25,11 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     let mut written = strip(headers);
     let identity = forward.token.as_ref().map(|token| &token.identity);
     let organisation = identity.and_then(|identity| identity.organisation.as_deref()).unwrap_or_default();
-    let flags = forward.flags.join(",");
+    let flags: Vec<String> = forward.flags.iter().map(ToString::to_string).collect();
+    let flags = flags.join(",");
     let upstream = [
         ("x-rampart-cluster", forward.cluster),
+        ("x-rampart-mirror", forward.mirror.unwrap_or_default()),
         ("x-rampart-module", &forward.place.module.id),
         ("x-rampart-organisation", organisation),
         ("x-rampart-subject", identity.and_then(|identity| identity.subject.as_deref()).unwrap_or_default()),
@@ -39,6 +41,13 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         written &= host::add_request_header(name, value.as_bytes());
     }
     written &= forward.withhold.is_none_or(|source| withhold(headers, source));
+    for (name, value) in &forward.headers {
+        // Envoy believes these of clients that it takes for internal.
+        if headers.first(name).is_some() {
+            written &= host::remove_request_header(name.as_bytes());
+        }
+        written &= host::add_request_header(name, value.as_bytes());
+    }
     tell_place(forward.place);
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
     finish(written, forward.arm.as_str(), revision)

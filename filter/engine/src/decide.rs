@@ -3,7 +3,8 @@
 use alloc::{rc::Rc, vec::Vec};
 
 use crate::auth;
-use crate::decision::{Arm, Decision, Forward, Place, Reason, Refusal};
+use crate::decision::{Arm, Decision, FlagOn, Forward, Place, Reason, Refusal};
+use crate::flag::Asker;
 use crate::identity::Verified;
 use crate::path::{self, ModulePath, Target};
 use crate::policy::wire::{Level, Outside, WhenOff};
@@ -37,7 +38,8 @@ pub fn decide<'p>(policy: &'p Policy, headers: &impl Headers, context: &mut Cont
         Ok(place) => place,
         Err(refusal) => return Decision::Refuse(refusal, None),
     };
-    match admit(policy, place, headers, context).and_then(|admitted| dispatch(policy, place, admitted)) {
+    let admitted = admit(policy, place, headers, context);
+    match admitted.and_then(|admitted| dispatch(policy, place, headers, admitted, context.now)) {
         Ok(forward) => Decision::Forward(forward),
         Err(refusal) => Decision::Refuse(refusal, Some(place)),
     }
@@ -72,18 +74,26 @@ fn admit(
 fn dispatch<'p>(
     policy: &'p Policy,
     place: Place<'p>,
+    headers: &impl Headers,
     admitted: Option<(Rc<Verified>, SourceId)>,
+    now: u64,
 ) -> Result<Forward<'p>, Refusal> {
     let (token, source) = admitted.unzip();
     let identity = token.as_ref().map(|token| &token.identity);
-    let organisation = identity.and_then(|identity| identity.organisation.as_deref());
-    let subject = identity.and_then(|identity| identity.subject.as_deref());
+    let request_id = || core::str::from_utf8(headers.first("x-request-id")?).ok();
+    let asker = Asker {
+        organisation: identity.and_then(|identity| identity.organisation.as_deref()),
+        subject: identity.and_then(|identity| identity.subject.as_deref()),
+        request_id: if policy.flags.by_request() { request_id() } else { None },
+        now,
+    };
     let mut flags = Vec::new();
     let mut closed = None;
     for asked in &place.route.flags {
         let Some(flag) = policy.flags.get(asked.flag) else { continue };
-        if flag.evaluate(organisation, subject).value {
-            flags.push(&*flag.key);
+        let found = policy.flags.evaluate(asked.flag, &asker);
+        if found.value {
+            flags.push(FlagOn { id: asked.flag, key: &flag.key, variant: found.variant });
         } else {
             closed = closed.or(asked.when_off);
         }
@@ -99,5 +109,34 @@ fn dispatch<'p>(
     let cluster = cluster.ok_or(Refusal::new(Reason::NoPolicy))?;
     let withheld = token.as_ref().is_some_and(|token| !token.forward);
     let withhold = source.filter(|_| withheld).and_then(|source| policy.providers.sources().get(source));
-    Ok(Forward { place, arm, cluster, token, withhold, flags })
+    let mut forward =
+        Forward { place, arm, cluster, token, withhold, flags, headers: Vec::new(), mirror: None };
+    take_effect(&mut forward, headers);
+    Ok(forward)
+}
+
+/// Applies the effects of the flags that are on, the module's before the route's: the later wins.
+fn take_effect(forward: &mut Forward<'_>, headers: &impl Headers) {
+    let Place { module, route } = forward.place;
+    for effect in module.effects.iter().chain(&route.effects) {
+        let wanted = effect.variant.as_deref();
+        let fits = |on: &FlagOn<'_>| on.id == effect.flag && (wanted.is_none() || wanted == on.variant);
+        if !forward.flags.iter().any(fits) {
+            continue;
+        }
+        // What a gate keeps from the module is not for another version of it either.
+        if let (Some(cluster), Arm::Module) = (&effect.cluster, forward.arm) {
+            forward.cluster = cluster;
+        }
+        for (name, value) in &effect.headers {
+            forward.headers.retain(|(known, _)| **known != **name);
+            forward.headers.push((name, value));
+        }
+        forward.mirror = effect.mirror.as_deref().or(forward.mirror);
+    }
+    // RFC 9110 §9.2.1: these alone may be carried out twice without the client's consent.
+    let safe = || matches!(headers.first(":method"), Some(b"GET" | b"HEAD" | b"OPTIONS"));
+    if forward.mirror.is_some() && !module.mirror_unsafe && !safe() {
+        forward.mirror = None;
+    }
 }

@@ -1,7 +1,9 @@
 //! What the engine answers: pass, forward or refuse, and the one mapping from a reason to a reply.
 
 use alloc::{format, rc::Rc, string::String, vec::Vec};
+use core::fmt;
 
+use crate::flag::FlagId;
 use crate::identity::Verified;
 use crate::policy::wire::TokenSource;
 use crate::policy::{Module, Route};
@@ -39,8 +41,31 @@ pub struct Forward<'p> {
     pub token: Option<Rc<Verified>>,
     /// Where the token stands that the upstream must not see.
     pub withhold: Option<&'p TokenSource>,
-    /// The flags that are on, of those the route is gated by or tells the module of.
-    pub flags: Vec<&'p str>,
+    /// The flags that are on, of those that the route asks.
+    pub flags: Vec<FlagOn<'p>>,
+    /// Headers by which Envoy's router is told of timeouts and retries. They replace what the
+    /// client sent under these names.
+    pub headers: Vec<(&'p str, &'p str)>,
+    /// The Envoy cluster that gets a copy of the request.
+    pub mirror: Option<&'p str>,
+}
+
+/// A flag that is on. Its `Display` is `key` or `key=variant`.
+#[derive(Debug, Clone, Copy)]
+pub struct FlagOn<'p> {
+    /// The flag.
+    pub id: FlagId,
+    /// Its key.
+    pub key: &'p str,
+    /// What it is, where it has variants.
+    pub variant: Option<&'p str>,
+}
+
+impl fmt::Display for FlagOn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.key)?;
+        self.variant.map_or(Ok(()), |variant| write!(f, "={variant}"))
+    }
 }
 
 /// Which implementation serves a request.

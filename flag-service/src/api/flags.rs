@@ -1,8 +1,11 @@
 //! Flags.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::extract::State;
 use axum::response::Response;
-use rampart_engine::flag::Percentage;
+use rampart_engine::flag::{Asker, Percentage, Reason};
+use rampart_engine::policy::wire::By;
 use serde::{Deserialize, Serialize};
 
 use super::meta::{Body, Meta, Name, Parameters};
@@ -73,6 +76,8 @@ async fn submit(api: &Api, meta: Meta, key: &str, change: Change) -> Result<Resp
 pub(super) struct Who {
     organisation: Option<String>,
     subject: Option<String>,
+    /// For flags that go by request.
+    request_id: Option<String>,
 }
 
 /// What somebody gets, and why.
@@ -82,11 +87,16 @@ struct Explanation<'a> {
     organisation: Option<&'a str>,
     subject: Option<&'a str>,
     value: bool,
-    reason: rampart_engine::flag::Reason,
-    /// Where the organisation stands between 0 and 100; it is on by percentage when this is below
-    /// the flag's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+    reason: Reason,
+    /// Where the organisation (or the request) stands between 0 and 100; it is on by percentage
+    /// when this is below the flag's, counted from where the flag's part of its exclusive group
+    /// begins.
     bucket: Option<f64>,
     percentage: Percentage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Percentage>,
     killed: bool,
     revision: u64,
 }
@@ -97,20 +107,30 @@ pub(super) async fn explain(
     Parameters(who): Parameters<Who>,
 ) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let (Some(flag), Some(compiled)) = (head.state.flags.get(&key), head.policy.flag(&key)) else {
+    let flags = &head.policy.flags;
+    let id = flags.find(&key).ok_or_else(|| missing(&key))?;
+    let (Some(flag), Some(compiled)) = (head.state.flags.get(&key), flags.get(id)) else {
         return Err(missing(&key));
     };
     let (organisation, subject) = (who.organisation.as_deref(), who.subject.as_deref());
-    let evaluation = compiled.evaluate(organisation, subject);
-    let bucket = organisation.map(|organisation| f64::from(compiled.bucket(organisation)) / 1_000.0);
+    let request_id = who.request_id.as_deref();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let evaluation = flags.evaluate(id, &Asker { organisation, subject, request_id, now });
+    let hashed = match compiled.by() {
+        By::Organisation => organisation,
+        By::Request => request_id,
+    };
+    let bucket = hashed.map(|hashed| f64::from(compiled.bucket(hashed)) / 1_000.0);
     let explanation = Explanation {
         flag: &key,
         organisation,
         subject,
         value: evaluation.value,
+        variant: evaluation.variant,
         reason: evaluation.reason,
         bucket,
         percentage: flag.percentage,
+        from: flag.exclusive_group.as_ref().map(|part| part.from),
         killed: flag.killed,
         revision: head.revision,
     };

@@ -43,6 +43,9 @@ pub(super) enum Flag {
         /// The subject
         #[arg(long)]
         subject: Option<String>,
+        /// The request's `x-request-id`, for a flag that goes by request
+        #[arg(long)]
+        request_id: Option<String>,
     },
 }
 
@@ -104,8 +107,8 @@ impl Flag {
             Self::Kill { key } => client.change(Method::POST, &["flags", &key, "kill"], None).await,
             Self::Restore { key } => client.change(Method::POST, &["flags", &key, "restore"], None).await,
             Self::Delete { key } => client.change(Method::DELETE, &["flags", &key], None).await,
-            Self::Explain { key, organisation, subject } => {
-                let who = [("organisation", organisation), ("subject", subject)];
+            Self::Explain { key, organisation, subject, request_id } => {
+                let who = [("organisation", organisation), ("subject", subject), ("request_id", request_id)];
                 let who: Vec<(&str, &str)> =
                     who.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
                 let answer = client.get(&["flags", &key, "explain"], &who).await?;
@@ -150,12 +153,26 @@ fn state(flag: &Value) -> &'static str {
 }
 
 fn explanation(answer: &Value) -> String {
-    let value = if answer["value"] == true { "on" } else { "off" };
+    let mut value = if answer["value"] == true { "on" } else { "off" }.to_owned();
+    if let Some(variant) = answer["variant"].as_str() {
+        value = format!("{value} ({variant})");
+    }
     let why = match answer["reason"].as_str().unwrap_or_default() {
         "DISABLED" if answer["killed"] == true => "the flag is killed".to_owned(),
         "DISABLED" => "the flag is disabled".to_owned(),
+        "TARGETING_MATCH" if answer["from"].is_number() => {
+            "named in this or another flag of its exclusive group".to_owned()
+        }
         "TARGETING_MATCH" => "named in the flag".to_owned(),
-        "DEFAULT" => "there is no organisation".to_owned(),
+        "DEFAULT" if answer["organisation"].is_null() => {
+            "there is no organisation, or a prerequisite is not met".to_owned()
+        }
+        "DEFAULT" => "a prerequisite is not met".to_owned(),
+        "ERROR" => "the flag goes by request, and there is no request id".to_owned(),
+        "SPLIT" if answer["from"].is_number() => format!(
+            "bucket {} of 100, the flag is at {} % counted from {}",
+            answer["bucket"], answer["percentage"], answer["from"]
+        ),
         "SPLIT" => format!("bucket {} of 100, the flag is at {} %", answer["bucket"], answer["percentage"]),
         other => other.to_owned(),
     };

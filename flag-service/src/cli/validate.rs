@@ -20,9 +20,12 @@ impl Validate {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         let text = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
         match Policy::from_json(&text) {
-            Ok(_) => {
-                output.show(&json!({"valid": true}), |_| {
-                    format!("{}: a filter takes this policy", self.file.display())
+            Ok(policy) => {
+                let warnings: Vec<String> = policy.warnings().iter().map(ToString::to_string).collect();
+                output.show(&json!({"valid": true, "warnings": warnings}), |_| {
+                    let taken = format!("{}: a filter takes this policy", self.file.display());
+                    let warnings = warnings.iter().map(|warning| format!("\nwarning: {warning}"));
+                    warnings.fold(taken, |text, warning| text + &warning)
                 });
                 Ok(())
             }

@@ -147,10 +147,15 @@ fn keeps_buckets(before: Option<&Arc<Flag>>, after: &Flag) -> Result<(), Refusal
     else {
         return Ok(());
     };
+    let part = |flag: &Flag| flag.exclusive_group.as_ref().map(|part| (part.name.clone(), part.from));
     let field = if before.bucketing != after.bucketing {
         "bucketing"
     } else if before.rollout_group != after.rollout_group {
         "rollout_group"
+    } else if before.by != after.by {
+        "by"
+    } else if part(before) != part(after) {
+        "exclusive_group"
     } else {
         return Ok(());
     };

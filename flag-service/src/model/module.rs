@@ -1,6 +1,6 @@
 //! A module: the manifest as its team writes it, and the module with everything filled in.
 
-use rampart_engine::policy::wire::{self, Auth, Gate, Route};
+use rampart_engine::policy::wire::{self, Auth, Effect, Gate, Route};
 use serde::{Deserialize, Serialize};
 
 use crate::published::Endpoint;
@@ -28,6 +28,12 @@ pub struct Manifest {
     /// Flags that must be on for it to serve.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// What else flags change about its requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
+    /// Whether requests are mirrored whose method is not safe.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirror_unsafe: bool,
     /// Flags it wants to be told of.
     #[serde(default)]
     pub flags: Vec<String>,
@@ -48,6 +54,8 @@ pub struct Module {
     pub endpoints: Vec<Endpoint>,
     pub auth: Auth,
     pub gates: Vec<Gate>,
+    pub effects: Vec<Effect>,
+    pub mirror_unsafe: bool,
     pub flags: Vec<String>,
     pub routes: Vec<Route>,
 }
@@ -67,6 +75,8 @@ impl Module {
             cluster: self.cluster(),
             auth: self.auth.clone(),
             gates: self.gates.clone(),
+            effects: self.effects.clone(),
+            mirror_unsafe: self.mirror_unsafe,
             flags: self.flags.clone(),
             routes: self.routes.clone(),
         }
@@ -75,18 +85,65 @@ impl Module {
 
 impl From<Manifest> for Module {
     fn from(manifest: Manifest) -> Self {
-        let Manifest { id, description, version, namespace, endpoints, auth, gates, flags, routes } =
-            manifest;
+        let Manifest {
+            id,
+            description,
+            version,
+            namespace,
+            endpoints,
+            auth,
+            gates,
+            effects,
+            mirror_unsafe,
+            flags,
+            routes,
+        } = manifest;
         let namespace = namespace.unwrap_or_else(|| id.to_ascii_lowercase().replace('_', "-"));
-        Self { id, description, version, namespace, endpoints, auth, gates, flags, routes }
+        Self {
+            id,
+            description,
+            version,
+            namespace,
+            endpoints,
+            auth,
+            gates,
+            effects,
+            mirror_unsafe,
+            flags,
+            routes,
+        }
     }
 }
 
 impl From<Module> for Manifest {
     fn from(module: Module) -> Self {
-        let Module { id, description, version, namespace, endpoints, auth, gates, flags, routes } = module;
+        let Module {
+            id,
+            description,
+            version,
+            namespace,
+            endpoints,
+            auth,
+            gates,
+            effects,
+            mirror_unsafe,
+            flags,
+            routes,
+        } = module;
         let namespace = Some(namespace);
-        Self { id, description, version, namespace, endpoints, auth, gates, flags, routes }
+        Self {
+            id,
+            description,
+            version,
+            namespace,
+            endpoints,
+            auth,
+            gates,
+            effects,
+            mirror_unsafe,
+            flags,
+            routes,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A percentage, raised and killed: who is on, through a real Envoy, for ten thousand organisations.
 
-use anyhow::{Context as _, Result, ensure};
-use rampart_engine::{flag::Flag, policy::wire};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rampart_engine::flag::{Asker, Flags};
 use rampart_tests::{
     client::fan_out,
     seed::{FLAG, PERMISSIONS, ROUTE},
@@ -14,9 +14,13 @@ const ORGANISATIONS: usize = 10_000;
 
 /// Who is on by the engine's own word, natively.
 fn expected(organisations: &[String], percentage: f64) -> Result<Vec<bool>> {
-    let sent = json!({"key": FLAG, "percentage": percentage});
-    let flag = Flag::new(&serde_json::from_value::<wire::Flag>(sent)?);
-    Ok(organisations.iter().map(|organisation| flag.evaluate(Some(organisation), None).value).collect())
+    let sent = json!([{"key": FLAG, "percentage": percentage}]);
+    let flags = Flags::new(&serde_json::from_value::<Vec<_>>(sent)?).map_err(|why| anyhow!("{why:?}"))?;
+    let flag = flags.find(FLAG).context("it was just made")?;
+    let on = |organisation: &String| {
+        flags.evaluate(flag, &Asker { organisation: Some(organisation), ..Asker::default() }).value
+    };
+    Ok(organisations.iter().map(on).collect())
 }
 
 #[test]

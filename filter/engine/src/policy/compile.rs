@@ -4,9 +4,9 @@ use alloc::{format, string::String, string::ToString, vec::Vec};
 use hashbrown::HashSet;
 
 use super::compile_providers::compile_providers;
-use super::wire::{self, Auth, Gate, Level, WhenOff};
-use super::{Asked, Module, Policy, Problem, Route};
-use crate::flag::Flag;
+use super::wire::{self, Auth, Level, WhenOff};
+use super::{Asked, Effect, Module, Policy, Problem, Route};
+use crate::flag::Flags;
 use crate::route::{PatternError, RouteTable};
 
 pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
@@ -16,14 +16,13 @@ pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
         return Err(Problem::at("schema", &problem));
     }
     let providers = compile_providers(&sent.providers, &sent.denied, &mut problems);
-    let flags = flags(&sent.flags, &mut problems);
+    let flags = Flags::compile(&sent.flags, &mut problems);
     let mut policy = Policy {
         revision: sent.revision,
         providers,
         outside: sent.default,
         legacy_cluster: sent.legacy_cluster.as_deref().map(Into::into),
         admin_roles: sent.admin_roles.clone(),
-        flag_by_key: (0..).zip(&flags).map(|(index, flag)| (flag.key.clone(), index)).collect(),
         flags,
         warnings: Vec::new(),
         modules: Vec::new(),
@@ -39,21 +38,8 @@ pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
         problems.check(&format!("{at}.id"), ids.insert(&module.id), "another module has this id");
         policy.add_module(module, &at, sent, &mut problems);
     }
-    policy.warnings = problems.warnings;
-    if problems.errors.is_empty() { Ok(policy) } else { Err(problems.errors) }
-}
-
-fn flags(sent: &[wire::Flag], problems: &mut Problems) -> Vec<Flag> {
-    let mut keys = HashSet::new();
-    for flag in sent {
-        let at = format!("flags[{}]", flag.key);
-        problems.check(&format!("{at}.key"), is_name(&flag.key, NAME), NAME_RULE);
-        problems.check(&format!("{at}.key"), keys.insert(&flag.key), "another flag has this key");
-        if let Some(group) = &flag.rollout_group {
-            problems.check(&format!("{at}.rollout_group"), is_name(group, NAME), NAME_RULE);
-        }
-    }
-    sent.iter().map(Flag::new).collect()
+    policy.warnings = problems.refuse()?;
+    Ok(policy)
 }
 
 impl Policy {
@@ -79,10 +65,19 @@ impl Policy {
         });
         let told: Vec<Asked> = told.collect();
         let index = self.modules.len();
-        self.modules.push(Module { id: module.id.as_str().into(), cluster: module.cluster.as_str().into() });
+        let effects = self.effects(&module.effects, &sent.flags, &format!("{at}.effects"), problems);
+        let of_effects = |effects: &[Effect]| -> Vec<Asked> {
+            effects.iter().map(|effect| Asked { flag: effect.flag, when_off: None }).collect()
+        };
+        let shared = of_effects(&effects);
+        self.modules.push(Module {
+            id: module.id.as_str().into(),
+            cluster: module.cluster.as_str().into(),
+            effects,
+            mirror_unsafe: module.mirror_unsafe,
+        });
 
-        let everything =
-            [wire::Route { methods: Vec::new(), path: "/{*path}".into(), auth: None, gates: Vec::new() }];
+        let everything = [wire::Route { path: "/{*path}".into(), ..wire::Route::default() }];
         let routes = if module.routes.is_empty() { &everything[..] } else { &module.routes };
         let gates = self.gates(&module.gates, &format!("{at}.gates"), problems);
         for (number, route) in routes.iter().enumerate() {
@@ -91,8 +86,9 @@ impl Policy {
                 check_auth(auth, &format!("{at}.auth"), problems);
             }
             let own = self.gates(&route.gates, &format!("{at}.gates"), problems);
+            let effects = self.effects(&route.effects, &sent.flags, &format!("{at}.effects"), problems);
             let mut asked: Vec<Asked> = Vec::new();
-            for next in gates.iter().chain(&own).chain(&told) {
+            for next in gates.iter().chain(&own).chain(&told).chain(&shared).chain(&of_effects(&effects)) {
                 if asked.iter().all(|known| known.flag != next.flag) {
                     asked.push(Asked { ..*next });
                 }
@@ -103,6 +99,7 @@ impl Policy {
                 pattern: route.path.as_str().into(),
                 auth: route.auth.clone().unwrap_or_else(|| module.auth.clone()),
                 flags: asked,
+                effects,
             });
         }
     }
@@ -154,20 +151,6 @@ impl Policy {
             problems.add(&format!("{at}.gates"), "`when_off: legacy` needs a `legacy_cluster`".into());
         }
     }
-
-    fn gates(&self, gates: &[Gate], at: &str, problems: &mut Problems) -> Vec<Asked> {
-        let asked = gates.iter().enumerate().filter_map(|(index, gate)| {
-            let flag = self.known_flag(&gate.flag, &format!("{at}[{index}].flag"), problems)?;
-            Some(Asked { flag, when_off: Some(gate.when_off) })
-        });
-        asked.collect()
-    }
-
-    fn known_flag(&self, key: &str, at: &str, problems: &mut Problems) -> Option<usize> {
-        let index = self.flag_by_key.get(key).copied();
-        problems.check(at, index.is_some(), &format!("there is no flag `{key}`"));
-        index
-    }
 }
 
 /// A list that its level does not look at would be a false promise.
@@ -206,13 +189,13 @@ fn check_auth(auth: &Auth, at: &str, problems: &mut Problems) {
     }
 }
 
-pub(super) const NAME: fn(u8) -> bool =
+pub(crate) const NAME: fn(u8) -> bool =
     |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-pub(super) const NAME_RULE: &str = "a name is 1 to 128 letters, digits, `_`, `-` and `.`";
-const CLUSTER: fn(u8) -> bool = |byte| NAME(byte) || matches!(byte, b'/' | b':' | b'|');
-const CLUSTER_RULE: &str = "a cluster name is 1 to 128 letters, digits and _ - . / : |";
+pub(crate) const NAME_RULE: &str = "a name is 1 to 128 letters, digits, `_`, `-` and `.`";
+pub(crate) const CLUSTER: fn(u8) -> bool = |byte| NAME(byte) || matches!(byte, b'/' | b':' | b'|');
+pub(crate) const CLUSTER_RULE: &str = "a cluster name is 1 to 128 letters, digits and _ - . / : |";
 
-pub(super) fn is_name(name: &str, allowed: fn(u8) -> bool) -> bool {
+pub(crate) fn is_name(name: &str, allowed: fn(u8) -> bool) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(allowed)
 }
 
@@ -221,24 +204,30 @@ fn is_version(version: &str) -> bool {
     (1..=6).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// What is wrong, and what is merely odd, as it is found.
 #[derive(Default)]
-pub(super) struct Problems {
-    errors: Vec<Problem>,
+pub(crate) struct Problems {
+    found: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl Problems {
-    pub(super) fn add(&mut self, field: &str, problem: String) {
-        self.errors.push(Problem { field: field.to_string(), problem });
+    pub(crate) fn add(&mut self, field: &str, problem: String) {
+        self.found.push(Problem { field: field.to_string(), problem });
     }
 
-    pub(super) fn warn(&mut self, field: &str, problem: String) {
-        self.warnings.push(Problem { field: field.to_string(), problem });
-    }
-
-    pub(super) fn check(&mut self, field: &str, holds: bool, problem: &str) {
+    pub(crate) fn check(&mut self, field: &str, holds: bool, problem: &str) {
         if !holds {
             self.add(field, problem.to_string());
         }
+    }
+
+    pub(crate) fn warn(&mut self, field: &str, problem: String) {
+        self.warnings.push(Problem { field: field.to_string(), problem });
+    }
+
+    /// The problems; the warnings, if there is none.
+    pub(crate) fn refuse(self) -> Result<Vec<Problem>, Vec<Problem>> {
+        if self.found.is_empty() { Ok(self.warnings) } else { Err(self.found) }
     }
 }

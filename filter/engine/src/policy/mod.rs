@@ -3,8 +3,9 @@
 //! A [`Policy`] is valid by construction: every name in it leads somewhere, every key is sound, no
 //! route is claimed twice. Compiling is pure, and collects every problem it finds.
 
-mod compile;
+pub(crate) mod compile;
 mod compile_providers;
+mod effects;
 pub mod wire;
 
 use alloc::{boxed::Box, string::String, string::ToString, vec::Vec};
@@ -12,11 +13,13 @@ use core::fmt;
 use hashbrown::{HashMap, HashSet};
 
 use crate::decision::Place;
-use crate::flag::Flag;
+use crate::flag::{FlagId, Flags};
 use crate::identity::Identity;
 use crate::jwks::PublicKey;
 use crate::route::{RouteId, RouteTable};
 use wire::{Algorithm, Auth, Claims, Outside, Requirement, TokenSource, WhenOff};
+
+pub use effects::Effect;
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -28,9 +31,9 @@ pub struct Policy {
     pub(crate) outside: Outside,
     pub(crate) legacy_cluster: Option<Box<str>>,
     pub(crate) admin_roles: Vec<String>,
+    /// The flags.
+    pub flags: Flags,
     warnings: Vec<Problem>,
-    pub(crate) flags: Vec<Flag>,
-    flag_by_key: HashMap<Box<str>, usize>,
     modules: Vec<Module>,
     route_list: Vec<Route>,
     pub(crate) routes: RouteTable,
@@ -83,6 +86,10 @@ pub struct Module {
     pub id: Box<str>,
     /// The cluster that serves it.
     pub cluster: Box<str>,
+    /// What flags change about its requests.
+    pub effects: Vec<Effect>,
+    /// Whether requests may be mirrored whose method is not safe.
+    pub mirror_unsafe: bool,
 }
 
 /// A route of a module.
@@ -94,16 +101,19 @@ pub struct Route {
     pub pattern: Box<str>,
     /// Who may call: the route's own, or else the module's.
     pub auth: Auth,
-    /// The flags to ask, each once: the module's gates, the route's gates, what the module is told.
+    /// The flags to ask, each once: the module's gates, the route's gates, what the module is told,
+    /// and those of the effects.
     pub flags: Vec<Asked>,
+    /// What flags change here, after the module's effects.
+    pub effects: Vec<Effect>,
 }
 
 /// A flag that a route asks.
 #[derive(Debug)]
 pub struct Asked {
-    /// Index of the flag.
-    pub flag: usize,
-    /// What happens while it is off; none where the module is only told.
+    /// The flag.
+    pub flag: FlagId,
+    /// What happens while it is off; none where it is no gate.
     pub when_off: Option<WhenOff>,
 }
 
@@ -143,16 +153,10 @@ impl Policy {
         compile::compile(sent)
     }
 
-    /// What works, but hardly as it was meant.
+    /// What makes sense, and yet may not be what was meant.
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
-    }
-
-    /// A flag by its key.
-    #[must_use]
-    pub fn flag(&self, key: &str) -> Option<&Flag> {
-        self.flags.get(*self.flag_by_key.get(key)?)
     }
 
     pub(crate) fn place(&self, id: RouteId) -> Option<Place<'_>> {

@@ -4,13 +4,15 @@
 //! is compiled. Unknown fields are refused everywhere (a misspelt `percentge` must not become
 //! 0 %), except inside a JWK, where RFC 7517 §4 requires that they be ignored.
 
+mod effect;
+mod flag;
 mod provider;
 
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::bucket::Generation;
-use crate::flag::Percentage;
+pub use effect::{Effect, Mirror, WhenOn};
+pub use flag::{By, Exclusive, Flag, Named, Overrides, Prerequisite, Term, Variant};
 pub use provider::{Algorithm, BadKey, ClaimPath, Claims, Jwk, Jwks, Provider, Requirement, TokenSource};
 
 /// The format this engine reads; the `schema` field of every policy.
@@ -80,59 +82,6 @@ impl Denied {
     }
 }
 
-/// A feature flag, rolled out to a percentage of organisations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Flag {
-    /// Name; letters, digits, `_`, `-` and `.`, at most 128.
-    pub key: String,
-    /// What it is for. Nothing depends on it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// A disabled flag is off.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// A killed flag is off, whatever else is said here.
-    #[serde(default)]
-    pub killed: bool,
-    /// Share of organisations that are on, 0 to 100 in steps of 0.001.
-    #[serde(default)]
-    pub percentage: Percentage,
-    /// How organisations are hashed into buckets. Never changed under a live flag.
-    #[serde(default)]
-    pub bucketing: Generation,
-    /// Flags that name the same group enrol the same organisations. Unset: the flag's own key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout_group: Option<String>,
-    /// The value for a request without an organisation.
-    #[serde(default)]
-    pub no_organisation: bool,
-    /// Organisations decided by name, before the percentage is looked at.
-    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
-    pub organisations: Overrides,
-    /// Subjects decided by name, before their organisation is looked at.
-    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
-    pub subjects: Overrides,
-}
-
-/// Who is on and who is off by name. Off wins over on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Overrides {
-    /// On even at 0 %.
-    pub on: Vec<String>,
-    /// Off even at 100 %.
-    pub off: Vec<String>,
-}
-
-impl Overrides {
-    /// Whether nobody is named.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.on.is_empty() && self.off.is_empty()
-    }
-}
-
 /// A module: who owns which routes of `/api/v1/modules/{version}/{namespace}/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,6 +100,12 @@ pub struct Module {
     /// Flags that must be on for the module to serve; the first that is off decides.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// What else flags change about the module's requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
+    /// Whether requests are mirrored whose method is not safe: they may then be carried out twice.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mirror_unsafe: bool,
     /// Flags whose names are told to the module when they are on.
     #[serde(default)]
     pub flags: Vec<String>,
@@ -160,7 +115,7 @@ pub struct Module {
 }
 
 /// One route of a module.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Methods served. Empty: every method.
@@ -175,6 +130,9 @@ pub struct Route {
     /// Gates of this route, asked after the module's.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// Effects on this route, after the module's: where both say something, these do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
 }
 
 /// Who may call.
@@ -234,4 +192,9 @@ fn default_admin_roles() -> Vec<String> {
 
 const fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }

@@ -1,17 +1,35 @@
 //! What always holds of percentages.
 
 use rampart_engine::bucket::{Bucketing, Generation};
-use rampart_engine::flag::{Flag, Percentage};
-use rampart_engine::policy::wire;
-use serde_json::json;
+use rampart_engine::flag::{Asker, Evaluation, Flags, Percentage, Reason};
+use serde_json::{Value, json};
 
-fn flag(generation: &str, percentage: f64) -> Flag {
-    let sent = json!({"key": "ramp", "percentage": percentage, "bucketing": generation});
-    Flag::new(&serde_json::from_value::<wire::Flag>(sent).unwrap())
+/// Flags as sent, compiled.
+fn flags(sent: Value) -> Flags {
+    Flags::new(&serde_json::from_value::<Vec<_>>(sent).unwrap()).unwrap()
 }
 
-fn enrolled(flag: &Flag) -> Vec<u32> {
-    (0..5_000).filter(|n| flag.evaluate(Some(&format!("organisation-{n}")), None).value).collect()
+fn flag(generation: &str, percentage: f64) -> Flags {
+    flags(json!([{"key": "ramp", "percentage": percentage, "bucketing": generation}]))
+}
+
+/// What an organisation gets of a flag.
+fn evaluate<'f>(flags: &'f Flags, key: &str, organisation: &str) -> Evaluation<'f> {
+    let asker = Asker { organisation: Some(organisation), ..Asker::default() };
+    flags.evaluate(flags.find(key).unwrap(), &asker)
+}
+
+/// Which of 5,000 organisations have the flag.
+fn enrolled_in(flags: &Flags, key: &str) -> Vec<u32> {
+    (0..5_000).filter(|n| evaluate(flags, key, &format!("organisation-{n}")).value).collect()
+}
+
+fn enrolled(flags: &Flags) -> Vec<u32> {
+    enrolled_in(flags, "ramp")
+}
+
+fn shared(a: &[u32], b: &[u32]) -> usize {
+    a.iter().filter(|organisation| b.binary_search(organisation).is_ok()).count()
 }
 
 #[test]
@@ -33,9 +51,8 @@ fn the_edges_of_the_hash_fall_on_the_right_side() {
     // Organisations found by exhaustive search; their hash under the key `new-checkout` is beside
     // them. They catch every off-by-one, sign and `<` for `<=`.
     let on = |organisation: &str, percentage: f64| {
-        let sent = json!({"key": "x", "rollout_group": "new-checkout", "percentage": percentage});
-        let flag = Flag::new(&serde_json::from_value::<wire::Flag>(sent).unwrap());
-        flag.evaluate(Some(organisation), None).value
+        let sent = json!([{"key": "x", "rollout_group": "new-checkout", "percentage": percentage}]);
+        evaluate(&flags(sent), "x", organisation).value
     };
     for (organisation, hash, last_off, first_on) in [
         ("edge-BNg-aC", 0x0000_0000, 0.0, 0.001),
@@ -51,17 +68,124 @@ fn the_edges_of_the_hash_fall_on_the_right_side() {
 
 #[test]
 fn flags_are_independent_unless_they_share_a_rollout_group() {
-    let share = |a: wire::Flag, b: wire::Flag| {
-        let (a, b) = (enrolled(&Flag::new(&a)), enrolled(&Flag::new(&b)));
-        a.iter().filter(|organisation| b.binary_search(organisation).is_ok()).count() as f64 / 5_000.0
+    let share = |group: Option<&str>| {
+        let sent = |key| json!({"key": key, "percentage": 25, "rollout_group": group});
+        let flags = flags(json!([sent("one"), sent("two")]));
+        shared(&enrolled_in(&flags, "one"), &enrolled_in(&flags, "two")) as f64 / 5_000.0
     };
-    let sent = |key: &str, group: Option<&str>| -> wire::Flag {
-        serde_json::from_value(json!({"key": key, "percentage": 25, "rollout_group": group})).unwrap()
-    };
-    let apart = share(sent("one", None), sent("two", None));
+    let apart = share(None);
     assert!((0.05..0.075).contains(&apart), "25 % of 25 % is 6.25 %, not {apart}");
-    let together = share(sent("one", Some("cohort")), sent("two", Some("cohort")));
+    let together = share(Some("cohort"));
     assert!((0.23..0.27).contains(&together), "the same quarter, not {together}");
+}
+
+/// Three flags that share the organisations: 20 %, 50 % and 30 % of them at most.
+fn exclusive(percentages: [f64; 3], on: [&[&str]; 3]) -> Flags {
+    let parts = [("a", 0, 20), ("b", 20, 70), ("c", 70, 100)];
+    let member = |(key, from, to): (&str, u32, u32), percentage: f64, on: &[&str]| {
+        json!({"key": key, "percentage": percentage, "organisations": {"on": on},
+               "exclusive_group": {"name": "checkout", "from": from, "to": to}})
+    };
+    let sent = (0..3).map(|n| member(parts[n], percentages[n], on[n]));
+    flags(sent.collect())
+}
+
+#[test]
+fn flags_of_an_exclusive_group_never_meet_and_never_take_from_each_other() {
+    let who = |percentages| ["a", "b", "c"].map(|key| enrolled_in(&exclusive(percentages, [&[]; 3]), key));
+    let mut now = [0.0; 3];
+    let mut before = who(now);
+    assert!(before.iter().all(Vec::is_empty), "zero means nobody");
+    // Each is raised in turn, in unequal steps, until all organisations are given away.
+    for (member, to) in [(1, 10.0), (0, 0.5), (2, 30.0), (1, 33.333), (0, 19.999), (1, 50.0), (0, 20.0)] {
+        now[member] = to;
+        let after = who(now);
+        for (n, (before, after)) in before.iter().zip(&after).enumerate() {
+            assert_eq!(shared(before, after), before.len(), "{now:?} took from {n}");
+            assert!(n == member || before == after, "{now:?} gave to {n}");
+            assert!((after.len() as f64 / 50.0 - now[n]).abs() < 2.0, "{now:?} {n}: {}", after.len());
+        }
+        let given: usize = after.iter().map(Vec::len).sum();
+        let mut all = after.concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), given, "{now:?}: an organisation has two");
+        before = after;
+    }
+    assert_eq!(before.concat().len(), 5_000, "a hundred means everybody");
+}
+
+#[test]
+fn an_organisation_named_in_an_exclusive_group_has_no_other_flag_of_it() {
+    let full = [20.0, 50.0, 30.0];
+    let flags = exclusive(full, [&["organisation-7"], &[], &["organisation-8"]]);
+    for (organisation, has) in [("organisation-7", "a"), ("organisation-8", "c")] {
+        let values = ["a", "b", "c"].map(|key| evaluate(&flags, key, organisation).value);
+        assert_eq!(values, ["a", "b", "c"].map(|key| key == has), "{organisation}");
+    }
+    let had: Vec<bool> =
+        ["a", "b", "c"].map(|key| evaluate(&exclusive(full, [&[]; 3]), key, "organisation-7").value).into();
+    assert_ne!(had, [true, false, false], "the name must change something");
+}
+
+fn variants(percentage: f64, weights: [u32; 3]) -> Flags {
+    let [red, green, blue] = weights;
+    flags(json!([{"key": "ramp", "percentage": percentage, "variants": [
+        {"name": "red", "weight": red}, {"name": "green", "weight": green}, {"name": "blue", "weight": blue}
+    ]}]))
+}
+
+#[test]
+fn variants_share_those_who_are_on_by_their_weights() {
+    for percentage in [10.0, 50.0, 100.0] {
+        let flags = variants(percentage, [1, 0, 3]);
+        let mut counts = [0.0; 3];
+        for n in 0..20_000 {
+            let found = evaluate(&flags, "ramp", &format!("organisation-{n}"));
+            assert_eq!(found.value, found.variant.is_some(), "only who is on has a variant");
+            for (count, name) in counts.iter_mut().zip(["red", "green", "blue"]) {
+                *count += f64::from(u8::from(found.variant == Some(name)));
+            }
+        }
+        let share = counts[0] / (counts[0] + counts[2]);
+        // Within the first percent too, were the variant not independent, all would be red.
+        assert!((share - 0.25).abs() < 0.025, "{share} at {percentage} %");
+        assert!(counts[1] == 0.0, "a weight of zero means nobody");
+    }
+}
+
+#[test]
+fn a_variant_stays_when_the_percentage_is_raised() {
+    let (few, many) = (variants(20.0, [1, 1, 1]), variants(80.0, [1, 1, 1]));
+    for n in enrolled(&few) {
+        let organisation = format!("organisation-{n}");
+        assert_eq!(
+            evaluate(&few, "ramp", &organisation).variant,
+            evaluate(&many, "ramp", &organisation).variant
+        );
+    }
+}
+
+#[test]
+fn by_request_every_request_is_asked_anew() {
+    let flags = flags(json!([
+        {"key": "ramp", "by": "request", "percentage": 25, "organisations": {"on": ["named"]}},
+        {"key": "upon", "percentage": 100, "prerequisites": [{"flag": "ramp", "value": false}]}
+    ]));
+    let ramp = flags.find("ramp").unwrap();
+    let ask = |organisation, request_id: Option<&str>| {
+        flags.evaluate(ramp, &Asker { organisation, request_id, ..Asker::default() })
+    };
+    for organisation in [Some("acme"), None] {
+        let on = (0..5_000).filter(|n| ask(organisation, Some(&format!("request-{n}"))).value).count();
+        assert!((1_150..1_350).contains(&on), "{on} of 5000");
+    }
+    assert!(ask(Some("named"), None).value);
+    for id in [None, Some("")] {
+        assert_eq!(ask(Some("acme"), id), Evaluation { value: false, variant: None, reason: Reason::Error });
+    }
+    // What rests on a flag that cannot be evaluated cannot be evaluated either.
+    assert_eq!(evaluate(&flags, "upon", "acme").reason, Reason::Error);
 }
 
 #[test]

@@ -2,15 +2,21 @@
 //!
 //! - `policy`: what may a policy say?
 //! - `decide`: where does a request go?
+//! - `definition`: what may flags and effects say?
 //! - `flags`: what always holds of percentages?
+//! - `targeting`: which rule of a flag decides?
+//! - `effects`: what do flags change about a request?
 //! - `hostile`: does anything a client sends hurt?
 //! - `providers`: what may a provider ask of its tokens?
 //! - `tokens`: which tokens are believed?
 
 mod decide;
+mod definition;
+mod effects;
 mod flags;
 mod hostile;
 mod policy;
 mod providers;
+mod targeting;
 mod tokens;
 mod world;

@@ -4,7 +4,7 @@ use rampart_engine::policy::Policy;
 use serde_json::{Value, json};
 
 /// A policy that makes sense, in which each case breaks one thing.
-fn sound() -> Value {
+pub(crate) fn sound() -> Value {
     json!({
         "schema": 1,
         "revision": 7,
@@ -30,7 +30,8 @@ fn sound() -> Value {
     })
 }
 
-fn problems(policy: &Value) -> Vec<String> {
+/// What is refused about a policy.
+pub(crate) fn problems(policy: &Value) -> Vec<String> {
     match Policy::from_json(policy.to_string().as_bytes()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
@@ -190,7 +191,7 @@ fn what_is_no_json_is_refused() {
 }
 
 /// Sets a member or appends an element.
-fn set(document: &mut Value, place: &str, value: Value) {
+pub(crate) fn set(document: &mut Value, place: &str, value: Value) {
     let (parent, last) = place.rsplit_once('/').unwrap();
     match document.pointer_mut(parent).unwrap() {
         Value::Array(items) => {

@@ -131,6 +131,21 @@ impl World {
         })
     }
 
+    /// Where a request goes, and what else the shell is told to write.
+    pub(crate) fn effects(&mut self, method: &str, path: &str, token: &str) -> String {
+        let (path, token) = (format!("/api/v1/modules{path}"), format!("Bearer {token}"));
+        let headers = [(":method", method), (":path", &*path), ("authorization", &*token)];
+        self.run(&headers, |decision| match decision {
+            Decision::Forward(forward) => {
+                let mut words = vec![forward.cluster.to_owned()];
+                words.extend(forward.headers.iter().map(|(name, value)| format!("{name}={value}")));
+                words.extend(forward.mirror.map(|cluster| format!("mirror={cluster}")));
+                words.join(" ")
+            }
+            other => panic!("{other:?}"),
+        })
+    }
+
     /// Any request.
     pub(crate) fn decide(&mut self, headers: &[(&str, &str)]) -> String {
         self.run(headers, |decision| line(&decision))

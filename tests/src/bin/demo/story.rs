@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use rampart_engine::{flag::Flag, policy::wire};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rampart_engine::flag::{Asker, Flags};
 use rampart_tests::{
     client::{Client, Reply, fan_out, tally},
     envoy::Envoy,
@@ -106,9 +106,13 @@ async fn rollout(stack: &Stack) -> Result<()> {
     stack.served_by(&stack.token(EARLY)?, "legacy").await?;
     let mut before = vec![false; ORGANISATIONS];
     for percentage in [25, 50, 75, 100] {
-        let sent = json!({"key": FLAG, "percentage": percentage});
-        let flag = Flag::new(&serde_json::from_value::<wire::Flag>(sent)?);
-        let on = |n: &usize| flag.evaluate(organisations.get(*n).map(String::as_str), None).value;
+        let sent = json!([{"key": FLAG, "percentage": percentage}]);
+        let flags = Flags::new(&serde_json::from_value::<Vec<_>>(sent)?).map_err(|why| anyhow!("{why:?}"))?;
+        let flag = flags.find(FLAG).context("it was just made")?;
+        let on = |n: &usize| {
+            let organisation = organisations.get(*n).map(String::as_str);
+            flags.evaluate(flag, &Asker { organisation, ..Asker::default() }).value
+        };
         let joins =
             (0..ORGANISATIONS).find(|n| on(n) && before.get(*n) == Some(&false)).context("nobody joins")?;
         stack.roll_out(&percentage.to_string()).await?;
