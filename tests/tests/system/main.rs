@@ -6,6 +6,7 @@
 //! - `harness`: the harness itself does what tests rely on.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
 //! - `documents`: what documents show is what happens.
+//! - `effects`: what flags change about a request, as the router and the upstream see it.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `pushes`: many policies, one after another.
@@ -22,6 +23,7 @@
 
 mod attestation;
 mod documents;
+mod effects;
 mod harness;
 mod headers;
 mod passing;

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use hashbrown::{HashMap, HashSet};
 
-use super::{Flag, FlagId, Flags, Names, Percentage, Prerequisite, Promise, Variants};
+use super::{Flag, FlagId, Flags, Names, Percentage, Prerequisite, Variants};
 use crate::bucket::Bucketing;
 use crate::policy::Problem;
 use crate::policy::compile::{NAME, NAME_RULE, Problems, is_name};
@@ -37,12 +37,13 @@ impl Flags {
             problems.check(&format!("{at}.key"), unique, "another flag has this key");
         }
         let mut groups = Groups::default();
-        for (index, flag) in sent.iter().enumerate() {
+        for flag in sent {
             let at = format!("flags[{}]", flag.key);
             check(flag, &at, problems);
-            let group = flag.exclusive_group.as_ref().map(|part| {
-                groups.join(FlagId(index), flag, part, &format!("{at}.exclusive_group"), problems)
-            });
+            let group = flag
+                .exclusive_group
+                .as_ref()
+                .map(|part| groups.join(flag, part, &format!("{at}.exclusive_group"), problems));
             let prerequisites = flags.prerequisites(flag, sent, &at, problems);
             flags.list.push(Flag::compile(flag, group, prerequisites));
         }
@@ -228,14 +229,13 @@ pub(crate) fn check_variant(flag: &wire::Flag, variant: &str, at: &str, problems
 struct Groups<'s> {
     index: HashMap<&'s str, usize>,
     members: Vec<Vec<(&'s wire::Flag, &'s Exclusive)>>,
-    promises: Vec<HashMap<Box<str>, Promise>>,
+    promises: Vec<HashMap<Box<str>, u64>>,
 }
 
 impl<'s> Groups<'s> {
     /// Takes a flag into its group; the group's index.
     fn join(
         &mut self,
-        id: FlagId,
         flag: &'s wire::Flag,
         part: &'s Exclusive,
         at: &str,
@@ -268,8 +268,8 @@ impl<'s> Groups<'s> {
             }
         }
         for named in &flag.organisations.on {
-            let promise = promises.entry_ref(named.name()).or_insert(Promise { flag: id, until: 0 });
-            promise.until = promise.until.max(named.until());
+            let until = promises.entry_ref(named.name()).or_insert(0);
+            *until = named.until().max(*until);
         }
         members.push((flag, part));
         index

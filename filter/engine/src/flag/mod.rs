@@ -20,8 +20,8 @@ pub use percentage::{Percentage, PercentageError};
 pub struct Flags {
     list: Vec<Flag>,
     by_key: HashMap<Box<str>, FlagId>,
-    /// Exclusive groups: which member each organisation is promised to by name.
-    groups: Vec<HashMap<Box<str>, Promise>>,
+    /// Exclusive groups: the organisations that members name `on`, and until when.
+    groups: Vec<HashMap<Box<str>, u64>>,
     by_request: bool,
 }
 
@@ -64,13 +64,6 @@ type Names = HashMap<Box<str>, Terms>;
 struct Terms {
     on: u64,
     off: u64,
-}
-
-/// An organisation is named `on` in this flag of the group, until then.
-#[derive(Debug)]
-struct Promise {
-    flag: FlagId,
-    until: u64,
 }
 
 /// What a flag can be while it is on.
@@ -171,7 +164,7 @@ impl Flags {
             (Some(value), ..) => (value, Reason::TargetingMatch),
             (None, None, By::Organisation) => (flag.no_organisation, Reason::Default),
             (None, None, By::Request) => (false, Reason::Error),
-            (None, Some(hashed), _) if self.promised_to_another(flag, id, hashed, asker.now) => {
+            (None, Some(hashed), _) if self.promised_to_another(flag, hashed, asker.now) => {
                 (false, Reason::TargetingMatch)
             }
             (None, Some(hashed), _) => (flag.enrolled.contains(&flag.bucket(hashed)), Reason::Split),
@@ -180,12 +173,12 @@ impl Flags {
         Evaluation { value, variant, reason }
     }
 
-    /// Whether the organisation is named in another flag of the exclusive group. That flag may be
-    /// off: what it was promised is not handed on, or its return would take it from others.
-    fn promised_to_another(&self, flag: &Flag, id: FlagId, organisation: &str, now: u64) -> bool {
+    /// Whether the organisation is named in the exclusive group, which is in another flag, since this
+    /// one's names have been asked. That flag may be off: what it was promised is not handed on, or
+    /// its return would take it from others.
+    fn promised_to_another(&self, flag: &Flag, organisation: &str, now: u64) -> bool {
         let group = flag.group.and_then(|group| self.groups.get(group));
-        let promise = group.and_then(|promises| promises.get(organisation));
-        promise.is_some_and(|promise| promise.flag != id && now < promise.until)
+        group.and_then(|until| until.get(organisation)).is_some_and(|until| now < *until)
     }
 }
 

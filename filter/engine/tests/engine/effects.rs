@@ -34,6 +34,13 @@ fn the_effects_of_flags_that_are_on_apply_the_routes_after_the_modules() {
         (json!([cluster("b", "x")]), json!([cluster("never", "y")]), "x", "x"),
         // In the order they are written, though flag `b` is asked before.
         (json!([cluster("b", "x"), cluster("a", "y"), cluster("b", "z")]), json!([]), "z", "z"),
+        // An effect leaves what it does not name.
+        (
+            json!([{"flag": "a", "when_on": {"mirror": {"cluster": "m"}}}]),
+            json!([cluster("b", "y")]),
+            "y mirror=m",
+            "own mirror=m",
+        ),
         (json!([sets("a", "1")]), json!([]), "own x-envoy-max-retries=1", "own x-envoy-max-retries=1"),
         (
             json!([sets("a", "1")]),

@@ -50,7 +50,8 @@ pub(super) fn routes(policy: &Policy) -> Any {
             routes,
             ..VirtualHost::default()
         }],
-        request_headers_to_remove: vec![CLUSTER_HEADER.to_owned(), MIRROR_HEADER.to_owned()],
+        // Not the mirror's: the router removes these before it looks for where copies go.
+        request_headers_to_remove: vec![CLUSTER_HEADER.to_owned()],
         ..RouteConfiguration::default()
     })
 }
