@@ -2,12 +2,15 @@
 //! ports and ended on drop. Used by the system tests and by the demo, so nothing here needs `#[test]`.
 
 pub mod client;
+pub mod corpus;
 pub mod envoy;
 pub mod issuer;
 pub mod modules;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod random;
+pub mod raw;
 pub mod reflector;
 pub mod seed;
 pub mod service;
@@ -17,4 +20,5 @@ pub mod static_config;
 pub mod tidy;
 pub mod upstream;
 pub mod wait;
+pub mod wasm_host;
 pub mod workdir;

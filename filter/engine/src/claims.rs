@@ -12,6 +12,9 @@ use crate::identity::{Identity, List, Verified, is_header_safe};
 use crate::policy::Provider;
 use crate::policy::wire::{ClaimPath, Requirement};
 
+/// The last date that is one, in seconds: 2^53.
+const MAX_DATE: f64 = 9_007_199_254_740_992.0;
+
 /// A claims set, or a JOSE header: a JSON object whose members have names of their own.
 pub(crate) struct Document(Value);
 
@@ -37,12 +40,30 @@ impl Document {
     }
 
     /// Whether the token is for one of `audiences` (RFC 7519 §4.1.3).
-    pub(crate) fn is_for(&self, audiences: &[Box<str>]) -> bool {
+    ///
+    /// # Errors
+    /// Where `aud` is there and neither a string nor an array of strings.
+    pub(crate) fn is_for(&self, audiences: &[Box<str>]) -> Result<bool, Reason> {
         let wanted = |name: &str| audiences.iter().any(|audience| **audience == *name);
         match self.get("aud") {
-            Some(Value::String(name)) => wanted(name),
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(wanted),
-            _ => false,
+            None => Ok(false),
+            Some(Value::String(name)) => Ok(wanted(name)),
+            Some(Value::Array(names)) if names.iter().all(Value::is_string) => {
+                Ok(names.iter().filter_map(Value::as_str).any(wanted))
+            }
+            Some(_) => Err(Reason::MalformedToken),
+        }
+    }
+
+    /// `jti`, where there is one (RFC 7519 §4.1.7).
+    ///
+    /// # Errors
+    /// Where it is no string.
+    pub(crate) fn token_id(&self) -> Result<Option<&str>, Reason> {
+        match self.get("jti") {
+            None => Ok(None),
+            Some(Value::String(id)) => Ok(Some(id)),
+            Some(_) => Err(Reason::MalformedToken),
         }
     }
 
@@ -63,6 +84,8 @@ impl Document {
         // A token that never expires could never be withdrawn: `exp` is required.
         let expires = self.date("exp")?.ok_or(Reason::MissingExpiry)?;
         let not_before = self.date("nbf")?.unwrap_or(0);
+        // Not needed; but who writes it wrongly is not to be trusted with the others.
+        self.date("iat")?;
         let leeway = u64::from(provider.leeway_seconds);
         let permissions = self.names(&claims.permissions);
         let scopes = claims.scopes.as_ref().map(|path| self.names(path)).unwrap_or_default();
@@ -98,18 +121,16 @@ impl Document {
         }
     }
 
-    /// NumericDate (RFC 7519 §2), rounded towards the past; absent, or a non-negative number.
+    /// NumericDate (RFC 7519 §2), rounded towards the past; absent, or a number from 0 to 2^53, beyond
+    /// which JSON numbers are not exact and no date is meant.
     fn date(&self, name: &str) -> Result<Option<u64>, Reason> {
         let number = match self.get(name) {
             None => return Ok(None),
             Some(Value::Number(number)) => number,
             Some(_) => return Err(Reason::MalformedToken),
         };
-        let seconds = number.as_u64().or_else(|| {
-            // `as` saturates, so dates beyond the end of time stay there.
-            number.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64)
-        });
-        seconds.map(Some).ok_or(Reason::MalformedToken)
+        let seconds = number.as_f64().filter(|seconds| (0.0..=MAX_DATE).contains(seconds));
+        seconds.map(|seconds| Some(seconds as u64)).ok_or(Reason::MalformedToken)
     }
 }
 

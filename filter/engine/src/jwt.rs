@@ -51,15 +51,18 @@ pub fn verify(
         return Err(Reason::UnsupportedAlgorithm);
     }
     check_signature(&jws, provider, verifier)?;
-    if !provider.audiences.is_empty() && !claims.is_for(&provider.audiences) {
+    if !provider.audiences.is_empty() && !claims.is_for(&provider.audiences)? {
         return Err(Reason::WrongAudience);
     }
     if !provider.required_claims.iter().all(|requirement| claims.meets(requirement)) {
         return Err(Reason::MissingClaim);
     }
     let verified = claims.verified(provider)?;
-    let token_id = claims.get("jti").and_then(Value::as_str);
-    if providers.denies(token_id, &verified.identity) { Err(Reason::DeniedToken) } else { Ok(verified) }
+    if providers.denies(claims.token_id()?, &verified.identity) {
+        Err(Reason::DeniedToken)
+    } else {
+        Ok(verified)
+    }
 }
 
 /// Tries each key that the token could have been signed with; with a `kid`, that is usually one.

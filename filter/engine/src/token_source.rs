@@ -19,8 +19,7 @@ pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(S
         for (id, source) in sources.iter().enumerate() {
             let token = match source {
                 TokenSource::Bearer if name == b"authorization" => {
-                    // Repeated, it reaches some servers as one value joined by a comma.
-                    if bearer_seen || value.contains(&b',') {
+                    if bearer_seen {
                         return Err(Reason::MultipleTokens);
                     }
                     bearer_seen = true;
@@ -45,11 +44,30 @@ pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(S
         }
     }
     let (id, token) = found.ok_or(Reason::MissingToken)?;
-    let well_formed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match core::str::from_utf8(token) {
-        Ok(text) if token.iter().all(well_formed) && !text.is_empty() => Ok((id, text)),
+        Ok(text) if token.iter().all(is_token_byte) && !text.is_empty() => Ok((id, text)),
+        // Repeated, a header reaches some servers as one value joined by a comma.
+        _ if token.contains(&b',') => Err(Reason::MultipleTokens),
         _ => Err(Reason::MalformedToken),
     }
+}
+
+/// Whether a compact JWS may hold this byte. A table, because every byte of every token is asked.
+fn is_token_byte(byte: &u8) -> bool {
+    const ALLOWED: [bool; 256] = {
+        let mut allowed = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let ascii = byte as u8;
+            #[expect(clippy::indexing_slicing, reason = "the loop stays below the length, at compile time")]
+            {
+                allowed[byte] = ascii.is_ascii_alphanumeric() || matches!(ascii, b'-' | b'_' | b'.');
+            }
+            byte += 1;
+        }
+        allowed
+    };
+    ALLOWED.get(usize::from(*byte)).copied().unwrap_or_default()
 }
 
 /// A `cookie` header without one cookie, for an upstream that must not see it.

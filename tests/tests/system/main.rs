@@ -8,6 +8,8 @@
 //! - `documents`: what documents show is what happens.
 //! - `effects`: what flags change about a request, as the router and the upstream see it.
 //! - `headers`: headers that only Rampart may set, sent by a client.
+//! - `hostile`: traffic that no honest client sends.
+//! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `pushes`: many policies, one after another.
 //! - `refusals`: changes that are refused, and changes that are taken back.
@@ -26,6 +28,8 @@ mod documents;
 mod effects;
 mod harness;
 mod headers;
+mod hostile;
+mod jwt_corpus;
 mod passing;
 mod pushes;
 mod refusals;

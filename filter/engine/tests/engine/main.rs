@@ -8,6 +8,7 @@
 //! - `effects`: what do flags change about a request?
 //! - `hostile`: does anything a client sends hurt?
 //! - `providers`: what may a provider ask of its tokens?
+//! - `standards`: do the specifications' own examples verify?
 //! - `tokens`: which tokens are believed?
 
 mod decide;
@@ -17,6 +18,7 @@ mod flags;
 mod hostile;
 mod policy;
 mod providers;
+mod standards;
 mod targeting;
 mod tokens;
 mod world;

@@ -8,13 +8,18 @@ const PATH: &str = "/v1/levels/basic";
 #[test]
 fn claims_are_judged() {
     let mut world = World::new();
-    let cases: [(&str, Value, &str); 22] = [
+    let cases: [(&str, Value, &str); 27] = [
         ("exp", (NOW + 1).into(), "module levels"),
         ("exp", (NOW - 59).into(), "module levels"),
         ("exp", (NOW - 60).into(), "401 expired_token"),
         ("exp", json!(-1), "401 malformed_token"),
         ("exp", json!("soon"), "401 malformed_token"),
-        ("exp", json!(1e300), "module levels"),
+        ("exp", json!(1e300), "401 malformed_token"),
+        ("exp", json!(u64::MAX), "401 malformed_token"),
+        ("exp", json!(1_u64 << 53), "module levels"),
+        ("iat", json!("now"), "401 malformed_token"),
+        ("jti", json!(7), "401 malformed_token"),
+        ("aud", json!(["rampart", 7]), "401 malformed_token"),
         ("exp", json!(NOW as f64 - 60.5), "401 expired_token"),
         ("exp", Value::Null, "401 malformed_token"),
         ("nbf", (NOW + 60).into(), "module levels"),
@@ -27,7 +32,7 @@ fn claims_are_judged() {
         ("aud", json!(["x", "rampart"]), "module levels"),
         ("aud", json!("Rampart"), "401 wrong_audience"),
         ("aud", json!([]), "401 wrong_audience"),
-        ("aud", Value::Null, "401 wrong_audience"),
+        ("aud", Value::Null, "401 malformed_token"),
         ("org_id", json!("a\r\nx-admin: 1"), "401 malformed_token"),
         ("org_id", json!(7), "401 malformed_token"),
         ("sub", json!("a\u{0}"), "401 malformed_token"),

@@ -1,0 +1,74 @@
+//! The fuzz targets, driven without a fuzzer: the same made-up input on every run, most of it good
+//! input that was damaged. `scripts/fuzz` drives them for real.
+
+#[path = "../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "a crate of its own elsewhere")]
+mod targets;
+
+use rampart_tests::shipped::example_policy;
+
+/// How many inputs each target gets.
+const INPUTS: usize = 5_000;
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+
+    /// Some bytes, or something good with a few of its bytes changed, removed or doubled.
+    fn input(&mut self, good: &[&[u8]]) -> Vec<u8> {
+        if self.below(4) == 0 {
+            return (0..self.below(200)).map(|_| self.below(256) as u8).collect();
+        }
+        let mut bytes = good[self.below(good.len())].to_vec();
+        for _ in 0..self.below(5) {
+            let at = self.below(bytes.len().max(1));
+            match (self.below(3), bytes.is_empty()) {
+                (_, true) => {}
+                (0, _) => bytes[at] = self.below(256) as u8,
+                (1, _) => drop(bytes.remove(at)),
+                _ => bytes.insert(at, bytes[at]),
+            }
+        }
+        bytes
+    }
+}
+
+fn drive(target: fn(&[u8]), good: &[&[u8]]) {
+    let mut random = Random(0x5eed);
+    good.iter().for_each(|good| target(good));
+    (0..INPUTS).for_each(|_| target(&random.input(good)));
+}
+
+#[test]
+fn the_policy_target_holds() {
+    let policy = example_policy().unwrap().to_string();
+    drive(targets::policy, &[policy.as_bytes(), br#"{"schema":1,"flags":[{"key":"a","percentage":0.5}]}"#]);
+}
+
+#[test]
+fn the_token_target_holds() {
+    let claims = br#"{"iss":"i","aud":["a"],"exp":1800000060,"nbf":1,"org_id":"acme","roles":["x"]}"#;
+    let payload = [&[2], &claims[..]].concat();
+    let both = [&[1, 15], &br#"{"alg":"ES256"}"#[..], claims].concat();
+    drive(targets::token, &[&payload, &both, b"\x00a.b.c", br#"0{"alg":"none","kid":"ec"}"#]);
+}
+
+#[test]
+fn the_path_target_holds() {
+    drive(targets::path, &[b"/api/v1/modules/v1/one/a%20b/c?q", b"/api/v1/modules/v1/%2e%2e/;x/", b"/else"]);
+}
+
+#[test]
+fn the_decide_target_holds() {
+    // Percentages, then headers: path, method, a token for an organisation.
+    let asks = |path: u8| [&[20, 60, path, 0, 4, 0, 6, 4], &b"acme"[..], &[7, 1, b'x', 1, b'y']].concat();
+    let good = [asks(0x02), asks(0x12), asks(0x22), asks(0x32), asks(0x42)];
+    drive(targets::decide, &good.each_ref().map(Vec::as_slice));
+}
