@@ -90,11 +90,14 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY);
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-        match MIGRATIONS.run(&pool).await {
-            Ok(()) => Ok(Self { pool }),
-            Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer(version)),
-            Err(error) => Err(StoreError::Migration(error)),
-        }
+        // The lock comes first: two processes that start at once must not both find nothing done.
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+        MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Newer(version),
+            error => StoreError::Migration(error),
+        })?;
+        transaction.commit().await?;
+        Ok(Self { pool })
     }
 
     /// The newest revision and its state.

@@ -73,6 +73,7 @@ async fn submit(api: &Api, meta: Meta, key: &str, change: Change) -> Result<Resp
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Who {
     organisation: Option<String>,
     subject: Option<String>,

@@ -22,7 +22,9 @@ pub(super) struct Meta {
     dry_run: bool,
 }
 
+/// A misspelt wish to try must not become a change.
 #[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 struct Switches {
     #[serde(default)]
     dry_run: bool,
@@ -66,12 +68,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
 /// A header as text for the history: UTF-8, no control characters, not endless.
 fn text(headers: &HeaderMap, name: &str) -> String {
     let bytes = headers.get(name).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
-    let text = String::from_utf8_lossy(bytes.get(..LONGEST).unwrap_or(bytes)).into_owned();
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
     text.chars().filter(|character| !character.is_control()).collect()
 }
 
 fn revision(tag: &str) -> Option<u64> {
-    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// A JSON body, whatever content type it claims.

@@ -41,6 +41,7 @@ pub(super) async fn policy(State(api): State<Api>) -> Response {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Page {
     before: Option<u64>,
     limit: Option<u32>,

@@ -107,13 +107,18 @@ impl Client {
             |error: &dyn fmt::Display| Failure::Unreachable(format!("`{}` is no URL: {error}", self.base));
         let mut url =
             reqwest::Url::parse(&format!("{}/api/v1", self.base)).map_err(|error| unusable(&error))?;
-        // Names are data: whatever they hold, each is one segment.
+        // Names are data: whatever they hold, each is one segment. A URL knows no segments of these
+        // three: they would lead to another resource.
+        if let Some(name) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
+            return Err(anyhow::anyhow!("`{name}` is no name").into());
+        }
         url.path_segments_mut().map_err(|()| unusable(&"it has no path"))?.extend(path);
         let mut request = self.http.request(method, url).query(query);
         request = request.header("user-agent", concat!("rampart/", env!("CARGO_PKG_VERSION")));
         for (name, value) in [("x-rampart-actor", &self.actor), ("x-rampart-reason", &self.reason)] {
             if !value.is_empty() {
-                request = request.header(name, value.as_bytes());
+                // A header is one line; a reason may be pasted with several.
+                request = request.header(name, value.replace(char::is_control, " ").into_bytes());
             }
         }
         if let Some(tag) = tag {

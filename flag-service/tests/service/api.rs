@@ -73,9 +73,15 @@ async fn every_refusal_is_a_problem_document() {
     service.get("/api/v1/flags/nobody/explain").await.problem(404);
     service.get("/api/v1/flags/%ff").await.problem(400);
     service.get("/api/v1/history?limit=many").await.problem(400);
+    service.get("/api/v1/history?limt=1").await.problem(400);
+    service.get("/api/v1/flags/new-checkout/explain?organization=acme").await.problem(400);
+    // A misspelt wish to try must not become a change.
+    let misspelt = service.send("PATCH", "/api/v1/flags/typo?dryrun=true", &json!({"percentage": 5})).await;
+    misspelt.problem(400);
     let patch = |body: &'static str| service.request("PATCH", "/api/v1/flags/x").body(body);
     answer(patch("{")).await.problem(400);
     answer(patch("{}").header("if-match", "yesterday")).await.problem(400);
+    answer(patch("{}").header("if-match", "\"+1\"")).await.problem(400);
     answer(patch("[]")).await.problem(422);
     answer(service.request("POST", "/api/v1/revert/99")).await.problem(404);
     answer(service.request("POST", "/api/v1/revert/soon")).await.problem(400);

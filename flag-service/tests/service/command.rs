@@ -45,6 +45,9 @@ async fn a_refusal_prints_field_and_problem_and_exits_with_1() {
     let refused = service.run(&["flag", "set", "f", "--percentage", "130"]).await;
     assert_eq!(refused.stderr, "error: percentage: 130 is not a percentage: 0 to 100 is allowed\n");
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    // In a URL this would be the list of all flags.
+    let no_name = service.run(&["flag", "get", ".."]).await;
+    assert_eq!((no_name.code, no_name.stderr.as_str()), (Some(1), "error: `..` is no name\n"));
     let missing = service.run(&["flag", "kill", "nobody"]).await;
     assert_eq!((missing.code, missing.stderr.as_str()), (Some(1), "error: there is no flag `nobody`\n"));
     assert_eq!(service.writer.head().revision, 0);
