@@ -25,8 +25,6 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_request_headers",
-    "proxy_on_done",
-    "proxy_on_log",
     "proxy_on_delete",
     // Host calls.
     "proxy_log",

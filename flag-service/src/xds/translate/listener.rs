@@ -32,9 +32,10 @@ use super::{DataPlane, NAME, address, ads, pack, pack_with_entries, seconds};
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
 
-/// Names of headers that no client may send. Underscores count as hyphens, because CGI-like
-/// upstreams cannot tell them apart.
-pub(super) const PRIVATE_HEADERS: &str = "x[-_]rampart[-_].*";
+/// What the names of headers begin with that no client may send. Underscores count as hyphens,
+/// because CGI-like upstreams cannot tell them apart. Prefixes and no regular expression: every
+/// header of every request is held against them.
+pub(super) const PRIVATE_HEADERS: [&str; 2] = ["x-rampart", "x_rampart"];
 
 /// Fields of the access log. The path has no query string and no header is logged that can hold a
 /// token.
@@ -113,11 +114,15 @@ fn connection_manager() -> HttpConnectionManager {
 /// No header that only Rampart may set survives from a client, whether or not the filter runs
 /// afterwards.
 fn strip_private_headers() -> TypedExtensionConfig {
-    let remove = header_mutation::RemoveOnMatch { key_matcher: Some(matching(PRIVATE_HEADERS)) };
-    let mutation = HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) };
+    let remove = |prefix: &str| {
+        let prefix = string_matcher::MatchPattern::Prefix(prefix.to_owned());
+        let key_matcher = Some(StringMatcher { match_pattern: Some(prefix), ..StringMatcher::default() });
+        let remove = header_mutation::RemoveOnMatch { key_matcher };
+        HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) }
+    };
     TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
-        typed_config: Some(pack(&EarlyHeaderMutation { mutations: vec![mutation] })),
+        typed_config: Some(pack(&EarlyHeaderMutation { mutations: PRIVATE_HEADERS.map(remove).into() })),
     }
 }
 
