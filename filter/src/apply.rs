@@ -3,8 +3,10 @@
 //! Filter state `wasm.rampart.decision` is the attestation: an RBAC filter behind this one lets a
 //! request through only if it is there. It is set last, when everything else has been written.
 
+use std::fmt::Write as _;
+
 use proxy_wasm::types::Action;
-use rampart_engine::decision::{Forward, Place, Refusal};
+use rampart_engine::decision::{FlagOn, Forward, Place, Refusal};
 use rampart_engine::policy::wire::TokenSource;
 use rampart_engine::request::Headers;
 use rampart_engine::token_source::without_cookie;
@@ -25,8 +27,7 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     let mut written = strip(headers);
     let identity = forward.token.as_ref().map(|token| &token.identity);
     let organisation = identity.and_then(|identity| identity.organisation.as_deref()).unwrap_or_default();
-    let flags: Vec<String> = forward.flags.iter().map(ToString::to_string).collect();
-    let flags = flags.join(",");
+    let flags = joined(&forward.flags);
     let upstream = [
         ("x-rampart-cluster", forward.cluster),
         ("x-rampart-mirror", forward.mirror.unwrap_or_default()),
@@ -51,6 +52,17 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     tell_place(forward.place);
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
     finish(written, forward.arm.as_str(), revision)
+}
+
+/// The flags that are on, as the upstream is told of them.
+fn joined(flags: &[FlagOn<'_>]) -> String {
+    let mut joined = String::new();
+    for flag in flags {
+        let comma = if joined.is_empty() { "" } else { "," };
+        // Writing to a string cannot fail.
+        let _ = write!(joined, "{comma}{flag}");
+    }
+    joined
 }
 
 /// Takes the token out of the request; whether that worked.

@@ -11,7 +11,8 @@ use rampart_tests::{
 };
 
 /// What the engine may stand on. It must build for wasm and do no I/O: an addition is a decision.
-const ENGINE: [&str; 11] = [
+const ENGINE: [&str; 12] = [
+    "base64",
     "ed25519-compact",
     "hashbrown",
     "jwt-simple",

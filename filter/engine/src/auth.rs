@@ -25,12 +25,18 @@ pub fn authenticate(
         return Err(Reason::NoKeys);
     }
     let (source, token) = token_source::find(headers, policy.providers.sources())?;
+    // By its bytes alone: what was verified once was well-formed then.
     let digest = context.tokens.digest(policy.providers.key_generation(), source, token);
     if let Some(verified) = context.tokens.get(digest, context.now) {
         verified.check_time(context.now)?;
         return Ok((verified, source));
     }
-    let verified = Rc::new(jwt::verify(token, source, &policy.providers, context.verifier)?);
+    let verified = match jwt::verify(token, source, &policy.providers, context.verifier) {
+        Ok(verified) => Rc::new(verified),
+        // Repeated, a header reaches some servers as one value joined by a comma.
+        Err(Reason::MalformedToken) if token.contains(&b',') => return Err(Reason::MultipleTokens),
+        Err(reason) => return Err(reason),
+    };
     verified.check_time(context.now)?;
     context.tokens.insert(digest, &verified, context.now);
     Ok((verified, source))

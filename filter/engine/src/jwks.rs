@@ -2,8 +2,8 @@
 //! known to be sound. It knows nothing of tokens.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jwt_simple::prelude::{ES256PublicKey, ES384PublicKey, Ed25519PublicKey, RS256PublicKey};
-use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
 
 use crate::policy::wire::{Algorithm, Jwk};
 
@@ -178,6 +178,5 @@ fn sized_member(name: &str, value: Option<&String>, size: usize) -> Result<Vec<u
 
 fn member(name: &str, value: Option<&String>) -> Result<Vec<u8>, String> {
     let value = value.ok_or_else(|| format!("`{name}` is missing"))?;
-    Base64UrlSafeNoPadding::decode_to_vec(value, None)
-        .map_err(|_| format!("`{name}` is not base64url without padding"))
+    URL_SAFE_NO_PAD.decode(value).map_err(|_| format!("`{name}` is not base64url without padding"))
 }

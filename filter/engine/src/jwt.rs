@@ -2,12 +2,12 @@
 //! goes wrong with both). It knows nothing of headers, caches and authorisation.
 
 use alloc::{string::String, vec::Vec};
-use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
-use serde_json::Value;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::claims::Document;
 use crate::decision::Reason;
 use crate::identity::Verified;
+use crate::json::Json;
 use crate::policy::wire::Algorithm;
 use crate::policy::{Provider, Providers, SourceId};
 use crate::verify::Verifier;
@@ -35,14 +35,14 @@ pub struct CompactJws<'a> {
 /// # Errors
 /// The reason why the token is not believed.
 pub fn verify(
-    token: &str,
+    token: &[u8],
     source: SourceId,
     providers: &Providers,
     verifier: &dyn Verifier,
 ) -> Result<Verified, Reason> {
     let jws = CompactJws::parse(token)?;
     let claims = Document::parse(&jws.payload)?;
-    let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Reason::UnknownIssuer)?;
+    let issuer = claims.get("iss").and_then(Json::as_str).ok_or(Reason::UnknownIssuer)?;
     let provider = providers.by_issuer(issuer).ok_or(Reason::UnknownIssuer)?;
     if !provider.sources.contains(&source) {
         return Err(Reason::MisplacedToken);
@@ -87,29 +87,30 @@ impl<'a> CompactJws<'a> {
     /// # Errors
     /// [`Reason::OversizedToken`], [`Reason::MalformedToken`] or [`Reason::UnsupportedAlgorithm`]
     /// (`none` and HS* among them).
-    pub fn parse(token: &'a str) -> Result<Self, Reason> {
+    pub fn parse(token: &'a [u8]) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::OversizedToken);
         }
-        let mut parts = token.split('.');
+        let mut parts = token.split(|byte| *byte == b'.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Reason::MalformedToken);
         };
         let signed = header.len() + 1 + payload.len();
-        let signing_input = token.as_bytes().get(..signed).ok_or(Reason::MalformedToken)?;
-        let header = Document::parse(&decode(header)?)?;
+        let signing_input = token.get(..signed).ok_or(Reason::MalformedToken)?;
+        let header = decode(header)?;
+        let header = Document::parse(&header)?;
         // RFC 7515 §4.1.11: `crit` names extensions that must be understood, and none is. RFC 7797:
         // `b64` has a meaning with `crit` only, and is dangerous without.
         if header.get("crit").or(header.get("b64")).is_some() {
             return Err(Reason::MalformedToken);
         }
-        let algorithm = header.get("alg").and_then(Value::as_str).ok_or(Reason::MalformedToken)?;
+        let algorithm = header.get("alg").and_then(Json::as_str).ok_or(Reason::MalformedToken)?;
         let algorithm = Algorithm::from_name(algorithm).ok_or(Reason::UnsupportedAlgorithm)?;
         let kid = match header.get("kid") {
             None => None,
-            Some(Value::String(kid)) => Some(kid.clone()),
+            Some(Json::Text(kid)) => Some(String::from(&**kid)),
             Some(_) => return Err(Reason::MalformedToken),
         };
         let (payload, signature) = (decode(payload)?, decode(signature)?);
@@ -118,8 +119,8 @@ impl<'a> CompactJws<'a> {
 }
 
 /// Base64url without padding, canonical: one octet sequence has one spelling (RFC 4648 §3.5).
-fn decode(part: &str) -> Result<Vec<u8>, Reason> {
-    match Base64UrlSafeNoPadding::decode_to_vec(part, None) {
+fn decode(part: &[u8]) -> Result<Vec<u8>, Reason> {
+    match URL_SAFE_NO_PAD.decode(part) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes),
         _ => Err(Reason::MalformedToken),
     }

@@ -25,6 +25,7 @@ pub mod decide;
 pub mod decision;
 pub mod flag;
 pub mod identity;
+mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod path;

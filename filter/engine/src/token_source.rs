@@ -4,15 +4,16 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::decision::Reason;
+use crate::jwt::MAX_TOKEN;
 use crate::policy::SourceId;
 use crate::policy::wire::TokenSource;
 use crate::request::Headers;
 
-/// The one token of a request, and which of `sources` it came from.
+/// The one token of a request, as it was sent, and which of `sources` it came from.
 ///
 /// # Errors
 /// Why there is none.
-pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(SourceId, &'h str), Reason> {
+pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(SourceId, &'h [u8]), Reason> {
     let mut found = None;
     let mut bearer_seen = false;
     for (name, value) in headers.pairs() {
@@ -43,31 +44,11 @@ pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(S
             }
         }
     }
-    let (id, token) = found.ok_or(Reason::MissingToken)?;
-    match core::str::from_utf8(token) {
-        Ok(text) if token.iter().all(is_token_byte) && !text.is_empty() => Ok((id, text)),
-        // Repeated, a header reaches some servers as one value joined by a comma.
-        _ if token.contains(&b',') => Err(Reason::MultipleTokens),
-        _ => Err(Reason::MalformedToken),
+    match found {
+        None => Err(Reason::MissingToken),
+        Some((_, token)) if token.len() > MAX_TOKEN => Err(Reason::OversizedToken),
+        Some(found) => Ok(found),
     }
-}
-
-/// Whether a compact JWS may hold this byte. A table, because every byte of every token is asked.
-fn is_token_byte(byte: &u8) -> bool {
-    const ALLOWED: [bool; 256] = {
-        let mut allowed = [false; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let ascii = byte as u8;
-            #[expect(clippy::indexing_slicing, reason = "the loop stays below the length, at compile time")]
-            {
-                allowed[byte] = ascii.is_ascii_alphanumeric() || matches!(ascii, b'-' | b'_' | b'.');
-            }
-            byte += 1;
-        }
-        allowed
-    };
-    ALLOWED.get(usize::from(*byte)).copied().unwrap_or_default()
 }
 
 /// A `cookie` header without one cookie, for an upstream that must not see it.

@@ -178,8 +178,6 @@ impl WasmHost {
         self.call::<_, ()>("proxy_on_context_create", (context, self.root as i32))?;
         let action: i32 = self.call("proxy_on_request_headers", (context, count, 1))?;
         // The callbacks that the shipped configuration lets through.
-        self.call::<_, i32>("proxy_on_done", context)?;
-        self.call::<_, ()>("proxy_on_log", context)?;
         self.call::<_, ()>("proxy_on_delete", context)?;
         let instructions = FUEL - self.store.get_fuel()?;
         let world = self.store.data_mut();
