@@ -37,8 +37,9 @@ pub struct Options {
 /// When the store cannot be read or a port is taken.
 pub async fn serve(options: Options) -> anyhow::Result<()> {
     let file = options.database.display().to_string();
-    let store = Store::open(&options.database).await.with_context(|| file.clone())?;
-    let writer = Writer::start(store).await.map_err(explain).with_context(|| file.clone())?;
+    let place = || format!("--database {file}");
+    let store = Store::open(&options.database).await.with_context(place)?;
+    let writer = Writer::start(store).await.map_err(explain).with_context(place)?;
     let writer = Arc::new(writer);
     let fleet = Arc::new(Fleet::default());
     let api_listener = bind(options.http, "--http").await?;
@@ -81,8 +82,15 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
 }
 
 async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
-    let bound: io::Result<TcpListener> = TcpListener::bind(address).await;
-    bound.with_context(|| format!("{option} {address} cannot be used"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let todo = match error.kind() {
+            io::ErrorKind::AddrInUse => ": end the process that listens there, or name another address",
+            io::ErrorKind::AddrNotAvailable => ": name an address of this machine",
+            io::ErrorKind::PermissionDenied => ": name a port above 1023",
+            _ => "",
+        };
+        anyhow::anyhow!("{option} {address} cannot be used: {error}{todo}")
+    })
 }
 
 /// The store's own policy is refused: every reason is worth reading.

@@ -2,7 +2,7 @@
 //! is here, and in the words that SQLite and PostgreSQL share. It does not know what a change means.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -17,6 +17,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for another process that holds the database.
 const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait before asking again for what cannot be waited for.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A database.
 #[derive(Debug, Clone)]
@@ -43,7 +45,8 @@ pub struct Entry {
     pub edits: Vec<Edit>,
 }
 
-/// Why the store could not do what was asked.
+/// Why the store could not do what was asked. Each message holds its cause, which is therefore no
+/// `source`: whoever writes down the chain would write it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has raised the revision.
@@ -65,14 +68,35 @@ pub enum StoreError {
         error: String,
     },
     /// The database cannot be used.
-    #[error("the database cannot be used: {0}")]
-    Database(#[from] sqlx::Error),
+    #[error("the database cannot be used: {}", sentence(.cause))]
+    Database {
+        /// Why.
+        cause: sqlx::Error,
+    },
     /// The schema could not be brought up to date.
-    #[error("the database's schema cannot be brought up to date: {0}")]
-    Migration(#[source] MigrateError),
+    #[error("the database's schema cannot be brought up to date: {cause}")]
+    Migration {
+        /// Why.
+        cause: MigrateError,
+    },
     /// Something cannot be written as JSON.
-    #[error("it cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("it cannot be written as JSON: {cause}")]
+    Json {
+        /// Why.
+        cause: serde_json::Error,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(cause: sqlx::Error) -> Self {
+        Self::Database { cause }
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(cause: serde_json::Error) -> Self {
+        Self::Json { cause }
+    }
 }
 
 impl Store {
@@ -89,15 +113,25 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY);
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let pool = connect(&options).await?;
         // The lock comes first: two processes that start at once must not both find nothing done.
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
         MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => StoreError::Newer(version),
-            error => StoreError::Migration(error),
+            cause => StoreError::Migration { cause },
         })?;
         transaction.commit().await?;
         Ok(Self { pool })
+    }
+
+    /// The newest revision.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn revision(&self) -> Result<u64, StoreError> {
+        let revision: i64 = sqlx::query_scalar("SELECT revision FROM revision").fetch_one(&self.pool).await?;
+        Ok(revision.cast_unsigned())
     }
 
     /// The newest revision and its state.
@@ -194,6 +228,42 @@ impl Store {
         }
         Ok(edits)
     }
+}
+
+/// Statements wait for other processes by themselves, except the one that switches a new database to
+/// WAL: SQLite refuses it at once, lest two that switch wait for each other.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match SqlitePoolOptions::new().max_connections(4).connect_with(options.clone()).await {
+            Err(error) if code(&error) == Some(SQLITE_BUSY) && Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+const SQLITE_BUSY: u32 = 5;
+
+/// SQLite's primary result code, <https://sqlite.org/rescode.html>.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let extended: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}
+
+/// What happened, and what to do where that is known.
+fn sentence(error: &sqlx::Error) -> String {
+    let what =
+        error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    let todo = match code(error) {
+        Some(SQLITE_BUSY) => "another process holds it: find out which, and end it",
+        Some(3 | 8 | 14) => "the file and its folder must be there and writable for this user",
+        Some(11 | 26) => "restore it from a backup, or name another file",
+        Some(13) => "make room on its disk",
+        _ => return what,
+    };
+    format!("{what}: {todo}")
 }
 
 async fn write(transaction: &mut Transaction<'_, Sqlite>, edit: &Edit) -> Result<(), StoreError> {

@@ -153,6 +153,40 @@ async fn serve_keeps_its_database_and_stops_when_told() {
     assert_eq!(open(dir.path()).await.head().revision, 0);
 }
 
+#[tokio::test]
+async fn what_keeps_it_from_starting_is_said_once_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    fs::write(dir.path().join("text"), "this is a text and no database at all".repeat(100)).unwrap();
+    let in_use = "cannot be used: Address already in use (os error 98): end the process that listens there, or name \
+                  another address";
+    for (arguments, error) in [
+        (["--http", &taken], format!("--http {taken} {in_use}")),
+        (["--xds", &taken], format!("--xds {taken} {in_use}")),
+        (
+            ["--database", "no/such/folder.db"],
+            "--database no/such/folder.db: the database cannot be used: unable to open database file: the file and \
+             its folder must be there and writable for this user"
+                .to_owned(),
+        ),
+        (
+            ["--database", "text"],
+            "--database text: the database cannot be used: file is not a database: restore it from a backup, or name \
+             another file"
+                .to_owned(),
+        ),
+    ] {
+        let mut all = vec!["serve"];
+        for (option, value) in [("--http", "127.0.0.1:0"), ("--xds", "127.0.0.1:0"), ("--database", "rampart.db")] {
+            let value = if option == arguments[0] { arguments[1] } else { value };
+            all.extend([option, value]);
+        }
+        let ran = run(dir.path(), "http://127.0.0.1:1", &all).await;
+        assert_eq!((ran.code, ran.stderr), (Some(1), format!("error: {error}\n")));
+    }
+}
+
 impl Service {
     async fn run(&self, arguments: &[&str]) -> Ran {
         run(self.dir.path(), &self.url, arguments).await

@@ -7,6 +7,7 @@ use rampart::model::Change;
 use rampart::store::{Store, StoreError};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use tokio::runtime::Handle;
 
 use crate::support::{Service, open, patch, submission};
 
@@ -53,6 +54,21 @@ async fn a_revert_undoes_what_another_process_wrote_meanwhile() {
     let head = open(dir.path()).await.head();
     assert_eq!(head.state.flags.keys().collect::<Vec<_>>(), ["f"]);
     assert_eq!(head.state.flags["f"].percentage.thousandths(), 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_open_one_new_database_at_once_all_get_it() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("rampart.db");
+        let opened = (0..8).map(|_| {
+            let file = file.clone();
+            tokio::task::spawn_blocking(move || Handle::current().block_on(Store::open(&file)).map(drop))
+        });
+        for opened in futures::future::join_all(opened).await {
+            opened.unwrap().unwrap();
+        }
+    }
 }
 
 #[tokio::test]
