@@ -1,12 +1,13 @@
 //! Asks the flag service, and turns its refusals into sentences.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io;
 
 use reqwest::Method;
 use serde_json::Value;
 
 use super::Global;
-use super::output::Output;
+use super::output::{Output, items, text};
 
 /// A connection to the flag service.
 pub(super) struct Client {
@@ -28,6 +29,8 @@ pub(super) enum Failure {
     Unreachable(String),
     /// Something on this side: a file, a key.
     Local(anyhow::Error),
+    /// What was asked was done, and the answer cannot be written.
+    Unwritten(io::Error),
 }
 
 impl fmt::Display for Failure {
@@ -35,6 +38,12 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(reason) | Self::Unreachable(reason) => f.write_str(reason),
             Self::Local(error) => write!(f, "{error:#}"),
+            Self::Unwritten(error) => {
+                write!(
+                    f,
+                    "the answer cannot be written to stdout (a change that was asked for is made): {error}"
+                )
+            }
         }
     }
 }
@@ -74,7 +83,7 @@ impl Client {
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<(), Failure> {
-        self.change_based_on(method, path, body, None).await
+        self.change_if(method, path, body, None).await
     }
 
     /// Asks for a change of what was read under this entity tag; prints what came of it.
@@ -85,14 +94,23 @@ impl Client {
         body: Option<&Value>,
         tag: Option<&str>,
     ) -> Result<(), Failure> {
+        self.change_if(method, path, body, tag.map(|tag| ("if-match", tag))).await
+    }
+
+    async fn change_if(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+        condition: Option<(&str, &str)>,
+    ) -> Result<(), Failure> {
         let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
-        let (answer, _) = self.send(method, path, query, body, tag).await?;
+        let (answer, _) = self.send(method, path, query, body, condition).await?;
         self.output.show(&answer, |answer| {
             let would = if self.dry_run { "would be " } else { "" };
             let (revision, summary) = (&answer["revision"], answer["summary"].as_str().unwrap_or_default());
             format!("{would}revision {revision}: {summary}")
-        });
-        Ok(())
+        })
     }
 
     async fn send(
@@ -101,7 +119,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
         body: Option<&Value>,
-        tag: Option<&str>,
+        condition: Option<(&str, &str)>,
     ) -> Result<(Value, Option<String>), Failure> {
         let unusable =
             |error: &dyn fmt::Display| Failure::Unreachable(format!("`{}` is no URL: {error}", self.base));
@@ -121,8 +139,8 @@ impl Client {
                 request = request.header(name, value.replace(char::is_control, " ").into_bytes());
             }
         }
-        if let Some(tag) = tag {
-            request = request.header("if-match", tag);
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -156,16 +174,14 @@ impl Client {
 /// A problem document as lines: one per field, or else its detail.
 fn sentence(problem: &Value) -> String {
     let detail = problem["detail"].as_str().unwrap_or("refused without a reason");
-    let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut lines = String::new();
-    for error in errors {
-        let (field, reason) = (error["field"].as_str().unwrap_or_default(), error["problem"].as_str());
-        let separator = if lines.is_empty() { "" } else { "\n       " };
-        let colon = if field.is_empty() { "" } else { ": " };
-        // Writing to a string cannot fail.
-        let _ = write!(lines, "{separator}{field}{colon}{}", reason.unwrap_or(detail));
-    }
-    if lines.is_empty() { detail.to_owned() } else { lines }
+    let lines: Vec<String> = items(problem, "errors").iter().map(line).collect();
+    if lines.is_empty() { detail.to_owned() } else { lines.join("\n       ") }
+}
+
+/// What is wrong, and where.
+fn line(problem: &Value) -> String {
+    let (field, reason) = (text(&problem["field"]), text(&problem["problem"]));
+    if field.is_empty() { reason } else { format!("{field}: {reason}") }
 }
 
 /// The last cause says what happened; those before it say that something did.

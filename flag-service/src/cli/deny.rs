@@ -39,7 +39,7 @@ impl Deny {
         let (mut settings, tag) = client.get_tagged(&["settings"]).await?;
         let (who, add) = match self {
             Self::List => {
-                client.output.show(&settings["denied"], |denied| {
+                return client.output.show(&settings["denied"], |denied| {
                     let rows = KINDS.iter().flat_map(|kind| {
                         items(denied, kind)
                             .iter()
@@ -47,7 +47,6 @@ impl Deny {
                     });
                     table(["KIND", "NAME"], rows)
                 });
-                return Ok(());
             }
             Self::Add(who) => (who, true),
             Self::Remove(who) => (who, false),

@@ -92,13 +92,11 @@ impl Flag {
                         ]
                     });
                     table(["KEY", "STATE", "PERCENTAGE", "DESCRIPTION"], rows)
-                });
-                Ok(())
+                })
             }
             Self::Get { key } => {
                 let answer = client.get(&["flags", &key], &[]).await?;
-                client.output.show(&answer, |answer| format!("{answer:#}"));
-                Ok(())
+                client.output.show(&answer, |answer| format!("{answer:#}"))
             }
             Self::Set(set) => {
                 let (key, patch) = set.patch();
@@ -112,8 +110,7 @@ impl Flag {
                 let who: Vec<(&str, &str)> =
                     who.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
                 let answer = client.get(&["flags", &key, "explain"], &who).await?;
-                client.output.show(&answer, explanation);
-                Ok(())
+                client.output.show(&answer, explanation)
             }
         }
     }

@@ -34,8 +34,7 @@ impl History {
                 [text(&change["revision"]), when(&change["at_ms"]), actor, text(&change["summary"]), reason]
             });
             table(["REVISION", "WHEN (UTC)", "WHO", "WHAT", "WHY"], rows)
-        });
-        Ok(())
+        })
     }
 }
 

@@ -13,12 +13,13 @@ mod status;
 mod token;
 mod validate;
 
+use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use client::{Client, Failure};
-use output::Output;
+use output::{Output, answered, complain};
 
 /// Who is calling, what is switched on for their organisation, and which module serves them:
 /// decided inside Envoy, changed live from here.
@@ -34,7 +35,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  refused: the reason is on stderr
+  1  refused, or the answer cannot be written: the reason is on stderr
   2  the command line makes no sense
   3  the flag service cannot be reached";
 
@@ -98,7 +99,10 @@ enum Command {
 
 /// Runs the command line; the process's exit code.
 pub async fn run() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(other) => return help(&other),
+    };
     let client = Client::new(&global);
     let done = match command {
         Command::Serve(command) => command.run().await,
@@ -116,9 +120,21 @@ pub async fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            complain(format_args!("error: {failure}"));
             failure.exit_code()
         }
+    }
+}
+
+/// What was asked for is help or the version; or the command line makes no sense.
+fn help(other: &clap::Error) -> ExitCode {
+    let printed = other.print().and_then(|()| stdout().flush());
+    match answered(printed) {
+        Err(failure) if !other.use_stderr() => {
+            complain(format_args!("error: {failure}"));
+            failure.exit_code()
+        }
+        _ => ExitCode::from(u8::try_from(other.exit_code()).unwrap_or(2)),
     }
 }
 
@@ -126,7 +142,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unreachable(_) => ExitCode::from(3),
-            Self::Refused(_) | Self::Local(_) => ExitCode::from(1),
+            Self::Refused(_) | Self::Local(_) | Self::Unwritten(_) => ExitCode::from(1),
         }
     }
 }

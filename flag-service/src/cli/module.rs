@@ -53,13 +53,11 @@ impl Module {
                         ]
                     });
                     table(["ID", "PATH", "AUTH", "ENDPOINTS"], rows)
-                });
-                Ok(())
+                })
             }
             Self::Get { id } => {
                 let answer = client.get(&one(&id).each_ref().map(String::as_str), &[]).await?;
-                client.output.show(&answer, |answer| format!("{answer:#}"));
-                Ok(())
+                client.output.show(&answer, |answer| format!("{answer:#}"))
             }
             Self::Register { file } => {
                 let text = std::fs::read(&file).with_context(|| file.display().to_string())?;

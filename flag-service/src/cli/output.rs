@@ -1,9 +1,12 @@
 //! How answers are written: tables for people, JSON for programs.
 
-use std::io::{Write as _, stdout};
+use std::fmt;
+use std::io::{self, Write as _, stderr, stdout};
 
 use clap::ValueEnum;
 use serde_json::Value;
+
+use super::client::Failure;
 
 /// How answers are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -17,14 +20,37 @@ pub(super) enum Output {
 
 impl Output {
     /// Prints an answer.
-    pub(super) fn show(self, answer: &Value, for_people: impl FnOnce(&Value) -> String) {
+    pub(super) fn show(
+        self,
+        answer: &Value,
+        for_people: impl FnOnce(&Value) -> String,
+    ) -> Result<(), Failure> {
         let text = match self {
             Self::Json => format!("{answer:#}"),
             Self::Table => for_people(answer),
         };
-        // Whoever reads only the first lines closes the pipe: nobody is left to be told.
-        let _ = writeln!(stdout(), "{}", text.trim_end());
+        print(text.trim_end())
     }
+}
+
+/// Writes a text to stdout.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = stdout().lock();
+    answered(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// Whether an answer got to where it should. Whoever reads only the first lines closes the pipe: that
+/// is no failure, and nobody is left to be told.
+pub(super) fn answered(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Unwritten(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to stderr. Where even that is impossible, the exit code must do.
+pub(super) fn complain(line: impl fmt::Display) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Columns as wide as their widest cell.

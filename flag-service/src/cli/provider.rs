@@ -64,13 +64,11 @@ impl Provider {
                         ]
                     });
                     table(["NAME", "ISSUER", "ALGORITHMS", "KEYS"], rows)
-                });
-                Ok(())
+                })
             }
             Self::Get { name } => {
                 let answer = client.get(&["providers", &name], &[]).await?;
-                client.output.show(&answer, |answer| format!("{answer:#}"));
-                Ok(())
+                client.output.show(&answer, |answer| format!("{answer:#}"))
             }
             Self::Set(set) => {
                 let jwks = read_jwks(&set.jwks).await.with_context(|| format!("--jwks {}", set.jwks))?;

@@ -37,6 +37,8 @@ impl Serve {
             .with_env_filter(filter)
             .with_writer(stderr)
             .with_ansi(stderr().is_terminal())
+            // A log that cannot be written is no reason to fail: nor to say so where it cannot be said.
+            .log_internal_errors(false)
             .init();
         let Self { database, http, xds, listen, filter } = self;
         let data_plane = DataPlane { listen, filter, ..DataPlane::default() };

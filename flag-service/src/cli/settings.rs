@@ -31,8 +31,7 @@ impl Settings {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
         let (mut settings, tag) = client.get_tagged(&["settings"]).await?;
         let Self::Set(set) = self else {
-            client.output.show(&settings, |settings| format!("{settings:#}"));
-            return Ok(());
+            return client.output.show(&settings, |settings| format!("{settings:#}"));
         };
         if !set.legacy.is_empty() {
             settings["legacy"] = json!(set.legacy);

@@ -18,8 +18,7 @@ pub(super) async fn run(client: &Client) -> Result<(), Failure> {
         });
         let envoys = table(["ENVOY", "STATE", "ACCEPTED REVISION", "REFUSED"], envoys);
         format!("{service}\n\n{envoys}")
-    });
-    Ok(())
+    })
 }
 
 fn revision(version: &Value) -> String {

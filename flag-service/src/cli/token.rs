@@ -3,16 +3,16 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use jwt_simple::prelude::{Claims, Duration, RS256KeyPair, RSAKeyPairLike as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::Failure;
-use super::output::Output;
+use super::output::{Output, print, text};
 
 /// The `kid` of development keys: says what they are wherever they turn up.
 const KEY_ID: &str = "development";
@@ -68,11 +68,14 @@ struct Identity {
 impl Token {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         match self {
-            Self::Key { out } => Ok(make_key(&out, output)?),
-            Self::Issue(issue) => {
-                println!("{}", issue.token()?);
-                Ok(())
-            }
+            Self::Key { out } => output.show(&make_key(&out)?, |made| {
+                let (private, public) = (text(&made["private_key"]), text(&made["jwks"]));
+                format!(
+                    "{private}: the private key, for `rampart token issue`\n{public}: the public key, for `rampart \
+                     provider set`"
+                )
+            }),
+            Self::Issue(issue) => print(&issue.token()?),
         }
     }
 }
@@ -97,27 +100,28 @@ impl Issue {
     }
 }
 
-fn make_key(out: &PathBuf, output: Output) -> Result<()> {
+/// Writes both files; where they are.
+fn make_key(out: &Path) -> Result<Value> {
+    let [private, public] = ["private-key.pem", "jwks.json"].map(|file| out.join(file));
+    // Either may be in use. Both are looked at first, so that neither is left without the other.
+    for file in [&private, &public] {
+        if fs::symlink_metadata(file).is_ok() {
+            bail!("{} exists already: move it away, or name another folder with --out", file.display());
+        }
+    }
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let key = RS256KeyPair::generate(2048)?.with_key_id(KEY_ID);
-    let (private, public) = (out.join("private-key.pem"), out.join("jwks.json"));
-    // A key that is there may be in use: it is never overwritten.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&private)
-        .with_context(|| private.display().to_string())?;
-    file.write_all(key.to_pem()?.as_bytes())?;
     let jwk: Value = serde_json::from_str(&key.public_key().to_jwk())?;
-    fs::write(&public, format!("{:#}\n", json!({"keys": [jwk]})))
-        .with_context(|| public.display().to_string())?;
-    output.show(&json!({"private_key": private, "jwks": public}), |_| {
-        format!(
-            "{}: the private key, for `rampart token issue`\n{}: the public key, for `rampart provider set`",
-            private.display(),
-            public.display()
-        )
-    });
-    Ok(())
+    create(&private, 0o600, &key.to_pem()?)?;
+    create(&public, 0o666, &format!("{:#}\n", json!({"keys": [jwk]})))?;
+    Ok(json!({"private_key": private, "jwks": public}))
+}
+
+/// Writes a file that was not there.
+fn create(file: &Path, mode: u32, text: &str) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(mode).open(file);
+    opened
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .with_context(|| file.display().to_string())
 }

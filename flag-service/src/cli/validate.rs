@@ -26,8 +26,7 @@ impl Validate {
                     let taken = format!("{}: a filter takes this policy", self.file.display());
                     let warnings = warnings.iter().map(|warning| format!("\nwarning: {warning}"));
                     warnings.fold(taken, |text, warning| text + &warning)
-                });
-                Ok(())
+                })
             }
             Err(problems) => {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

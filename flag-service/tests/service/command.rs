@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::support::{Service, open};
+use crate::support::Service;
 
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 #[tokio::test]
@@ -101,8 +101,19 @@ async fn a_development_key_signs_tokens_that_its_provider_accepts() {
     let (key, jwks) = (format!("{dir}/private-key.pem"), format!("{dir}/jwks.json"));
     assert_eq!(service.run(&["token", "key", "--out", &dir]).await.code, Some(0));
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-    let again = service.run(&["token", "key", "--out", &dir]).await;
-    assert_eq!(again.code, Some(1), "a key was overwritten");
+    let before = (fs::read(&key).unwrap(), fs::read(&jwks).unwrap());
+    let refused = async |file: &str| {
+        let again = service.run(&["token", "key", "--out", &dir]).await;
+        let todo = "exists already: move it away, or name another folder with --out";
+        assert_eq!((again.code, again.stderr), (Some(1), format!("error: {file} {todo}\n")));
+    };
+    refused(&key).await;
+    // What a provider is set from is never overwritten either, and no key is left that does not fit.
+    fs::rename(&key, format!("{dir}/away")).unwrap();
+    refused(&jwks).await;
+    assert!(!fs::exists(&key).unwrap());
+    fs::rename(format!("{dir}/away"), &key).unwrap();
+    assert_eq!((fs::read(&key).unwrap(), fs::read(&jwks).unwrap()), before);
     let provider = ["provider", "set", "main", "--issuer", "https://issuer.example", "--jwks", &jwks];
     let set = service.run(&provider).await;
     assert_eq!(set.code, Some(0), "{}", set.stderr);
@@ -131,64 +142,8 @@ async fn validate_names_every_problem() {
     assert_eq!(service.run(&["validate", file]).await.code, Some(0));
 }
 
-#[tokio::test]
-async fn serve_keeps_its_database_and_stops_when_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut serve = Command::new(env!("CARGO_BIN_EXE_rampart"));
-    let database = dir.path().join("rampart.db");
-    serve.args(["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--database"]).arg(&database);
-    let mut serve = serve.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines =
-        tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(serve.stderr.take().unwrap()));
-    let mut line = String::new();
-    while !line.contains("serving") {
-        line = lines.next_line().await.unwrap().expect("it serves");
-    }
-    let http = line.split_whitespace().find_map(|word| word.strip_prefix("http=")).expect(&line);
-    let status = run(dir.path(), &format!("http://{http}"), &["status"]).await;
-    assert!(status.stdout.starts_with("revision 0, 0 flags"), "{}{}", status.stdout, status.stderr);
-    let pid = serve.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    assert!(serve.wait().await.unwrap().success());
-    assert_eq!(open(dir.path()).await.head().revision, 0);
-}
-
-#[tokio::test]
-async fn what_keeps_it_from_starting_is_said_once_with_what_to_do() {
-    let dir = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    fs::write(dir.path().join("text"), "this is a text and no database at all".repeat(100)).unwrap();
-    let in_use = "cannot be used: Address already in use (os error 98): end the process that listens there, or name \
-                  another address";
-    for (arguments, error) in [
-        (["--http", &taken], format!("--http {taken} {in_use}")),
-        (["--xds", &taken], format!("--xds {taken} {in_use}")),
-        (
-            ["--database", "no/such/folder.db"],
-            "--database no/such/folder.db: the database cannot be used: unable to open database file: the file and \
-             its folder must be there and writable for this user"
-                .to_owned(),
-        ),
-        (
-            ["--database", "text"],
-            "--database text: the database cannot be used: file is not a database: restore it from a backup, or name \
-             another file"
-                .to_owned(),
-        ),
-    ] {
-        let mut all = vec!["serve"];
-        for (option, value) in [("--http", "127.0.0.1:0"), ("--xds", "127.0.0.1:0"), ("--database", "rampart.db")] {
-            let value = if option == arguments[0] { arguments[1] } else { value };
-            all.extend([option, value]);
-        }
-        let ran = run(dir.path(), "http://127.0.0.1:1", &all).await;
-        assert_eq!((ran.code, ran.stderr), (Some(1), format!("error: {error}\n")));
-    }
-}
-
 impl Service {
-    async fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         run(self.dir.path(), &self.url, arguments).await
     }
 
@@ -202,10 +157,20 @@ impl Service {
     }
 }
 
-async fn run(dir: &Path, api: &str, arguments: &[&str]) -> Ran {
+pub(crate) async fn run(dir: &Path, api: &str, arguments: &[&str]) -> Ran {
+    ran(command(dir, api, arguments).stdout(Stdio::piped())).await
+}
+
+pub(crate) fn command(dir: &Path, api: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rampart"));
-    command.args(arguments).current_dir(dir).env("RAMPART_API", api).env("USER", "amina");
-    let output = command.kill_on_drop(true).output().await.unwrap();
+    command.args(arguments).current_dir(dir).env("RAMPART_API", api).env("USER", "amina").kill_on_drop(true);
+    command
+}
+
+/// What came of a command whose stdout goes wherever it was told to.
+pub(crate) async fn ran(command: &mut Command) -> Ran {
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

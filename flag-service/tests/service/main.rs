@@ -5,6 +5,7 @@
 //! - `command`: what `rampart` prints, and how it exits.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `flags`: kill, restore, and what must not change under a live flag.
+//! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
 //! A new test goes where its first sentence fits.
@@ -13,5 +14,6 @@ mod api;
 mod command;
 mod durability;
 mod flags;
+mod process;
 mod support;
 mod writes;

@@ -1,0 +1,133 @@
+//! How the process starts, ends and fails, and where its output goes.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::command::{Ran, command, ran, run};
+use crate::support::{Service, open};
+
+/// A `rampart serve` of its own.
+struct Serve {
+    process: Child,
+    url: String,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Serve {
+    /// Stops it; what it has logged since it serves.
+    async fn stop(mut self) -> String {
+        let pid = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        assert!(self.process.wait().await.unwrap().success());
+        let mut log = String::new();
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            log = log + &line + "\n";
+        }
+        log
+    }
+}
+
+#[tokio::test]
+async fn serve_keeps_its_database_and_stops_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let serve = serve(dir.path()).await;
+    let status = run(dir.path(), &serve.url, &["status"]).await;
+    assert!(status.stdout.starts_with("revision 0, 0 flags"), "{}{}", status.stdout, status.stderr);
+    serve.stop().await;
+    assert_eq!(open(dir.path()).await.head().revision, 0);
+}
+
+#[tokio::test]
+async fn what_keeps_it_from_starting_is_said_once_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    std::fs::write(dir.path().join("text"), "this is a text and no database at all".repeat(100)).unwrap();
+    let in_use = "cannot be used: Address already in use (os error 98): end the process that listens there, or name \
+                  another address";
+    for (arguments, error) in [
+        (["--http", &taken], format!("--http {taken} {in_use}")),
+        (["--xds", &taken], format!("--xds {taken} {in_use}")),
+        (
+            ["--database", "no/such/folder.db"],
+            "--database no/such/folder.db: the database cannot be used: unable to open database file: the file and \
+             its folder must be there and writable for this user"
+                .to_owned(),
+        ),
+        (
+            ["--database", "text"],
+            "--database text: the database cannot be used: file is not a database: restore it from a backup, or name \
+             another file"
+                .to_owned(),
+        ),
+    ] {
+        let mut all = vec!["serve"];
+        for (option, value) in [("--http", "127.0.0.1:0"), ("--xds", "127.0.0.1:0"), ("--database", "rampart.db")] {
+            let value = if option == arguments[0] { arguments[1] } else { value };
+            all.extend([option, value]);
+        }
+        let ran = run(dir.path(), "http://127.0.0.1:1", &all).await;
+        assert_eq!((ran.code, ran.stderr), (Some(1), format!("error: {error}\n")));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_is_a_failure() {
+    let service = Service::start().await;
+    let dir = service.dir.path().to_str().unwrap();
+    let out = format!("{dir}/key");
+    let token = ["token", "issue", "--key", &format!("{dir}/key/private-key.pem"), "--issuer", "i"];
+    let full = "the answer cannot be written to stdout (a change that was asked for is made): No space left on device";
+    for arguments in [
+        &["flag", "set", "f"][..],
+        &["flag", "list"],
+        &["status", "--output", "json"],
+        &["token", "key", "--out", &out],
+        &token,
+        &["--help"],
+        &["flag", "--help"],
+        &["--version"],
+    ] {
+        let device = File::options().write(true).open("/dev/full").unwrap();
+        let ran = to(&service, arguments, device.into()).await;
+        let said = format!("error: {full} (os error 28)\n");
+        assert_eq!((ran.code, ran.stderr), (Some(1), said), "{arguments:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ran = to(&service, arguments, writer.into()).await;
+        // What is done already was done by the round before.
+        let refused = ran.stderr.contains("exists already");
+        assert!(refused || (ran.code, ran.stderr.as_str()) == (Some(0), ""), "{arguments:?}: {}", ran.stderr);
+    }
+    assert_eq!(service.writer.head().revision, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_written_still_shows_in_the_exit_code() {
+    let service = Service::start().await;
+    let device = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = command(service.dir.path(), &service.url, &["flag", "kill", "nobody"]);
+    let status = command.stderr(device).status().await.unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+async fn to(service: &Service, arguments: &[&str], stdout: Stdio) -> Ran {
+    ran(command(service.dir.path(), &service.url, arguments).stdout(stdout)).await
+}
+
+async fn serve(dir: &Path) -> Serve {
+    let arguments = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--database", "rampart.db"];
+    let mut process = command(dir, "", &arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut line = String::new();
+    while !line.contains("serving") {
+        line = log.next_line().await.unwrap().unwrap_or_else(|| panic!("it ended: {line}"));
+    }
+    let http = line.split_whitespace().find_map(|word| word.strip_prefix("http=")).expect(&line);
+    Serve { url: format!("http://{http}"), process, log }
+}
