@@ -77,8 +77,10 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         stop.send_replace(true);
         Ok(())
     };
-    tokio::try_join!(api, xds, signals)?;
-    Ok(())
+    tokio::select! {
+        served = async { tokio::try_join!(api, xds, signals) } => served.map(drop),
+        () = writer.follow() => Ok(()),
+    }
 }
 
 async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {

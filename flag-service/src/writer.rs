@@ -2,27 +2,21 @@
 //! durable and published here, in this order, one at a time.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rampart_engine::policy::{Policy, Problem};
+use rampart_engine::policy::Problem;
 use tokio::sync::{Mutex, watch};
+use tokio::time::MissedTickBehavior;
 
-use crate::model::{Change, Kind, Refusal, State};
+use crate::head::Head;
+use crate::model::{Change, Kind, Refusal};
 use crate::published::{Current, Published};
 use crate::store::{Entry, Store, StoreError};
 
-/// What is true at one revision.
-#[derive(Debug)]
-pub struct Head {
-    /// The revision.
-    pub revision: u64,
-    /// What operators set up.
-    pub state: State,
-    /// The same, as filters decide by it.
-    pub policy: Policy,
-    /// The same, as it is sent.
-    pub published: Arc<Published>,
-}
+/// How often other processes on the same database are looked for.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// Most warnings that are logged of one revision; all of them are to be had from the API.
+const LOGGED: usize = 20;
 
 /// A change and who asks for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +25,8 @@ pub struct Submission {
     pub change: Change,
     /// The revision that the asker has seen; none for whichever there is.
     pub based_on: Option<u64>,
+    /// Refuse what would alter something that exists.
+    pub only_new: bool,
     /// Who asks.
     pub actor: String,
     /// From where: `cli` or `api`.
@@ -44,10 +40,15 @@ pub struct Submission {
 /// A change that was accepted.
 #[derive(Debug, Clone)]
 pub struct Accepted {
-    /// The state that holds now, or would hold.
+    /// The state that holds now. After a dry run the one that would hold, under the revision that
+    /// there is: the one it would get may go to somebody else.
     pub head: Arc<Head>,
+    /// Whether it holds: not after a dry run.
+    pub applied: bool,
     /// What changed, in words.
     pub summary: String,
+    /// What the change makes odd.
+    pub warnings: Vec<Problem>,
 }
 
 /// Why a change was not made. Nothing has changed, unless a variant says otherwise.
@@ -61,6 +62,9 @@ pub enum WriteError {
         /// What it is.
         revision: u64,
     },
+    /// The asker wanted to make something new.
+    #[error("{0} exists already")]
+    Exists(String),
     /// It cannot be applied.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -73,6 +77,12 @@ pub enum WriteError {
     /// The change was broken off; whether it was made, the history says.
     #[error("the change was broken off: the history says whether it was made")]
     Interrupted,
+    /// A newer version of Rampart shares the database.
+    #[error(
+        "another process has written revision {0}, which makes no sense to this version of Rampart: run the same \
+         version on one database"
+    )]
+    Incomprehensible(u64),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,7 +105,8 @@ impl Writer {
     /// When the store cannot be read, or holds a policy that this engine refuses.
     pub async fn start(store: Store) -> Result<Self, WriteError> {
         let (revision, state) = store.load().await?;
-        let head = Arc::new(head(revision, state).map_err(WriteError::Senseless)?);
+        let head = Arc::new(Head::new(revision, state, None).map_err(WriteError::Senseless)?);
+        log(revision, &head.warnings().cloned().collect::<Vec<_>>());
         let (publish, _) = watch::channel(Some(Arc::clone(&head.published)));
         Ok(Self { store, one_at_a_time: Mutex::new(()), head: RwLock::new(head), publish })
     }
@@ -136,20 +147,52 @@ impl Writer {
     }
 
     async fn submit_in_turn(&self, submission: &Submission) -> Result<Accepted, WriteError> {
-        let mut now = self.head();
         loop {
+            let now = self.newest().await?;
             match self.attempt(&now, submission).await {
                 // Another process shares the database: look again. Each round, somebody got ahead.
-                Err(WriteError::Store(StoreError::Overtaken(_))) => now = self.reload().await?,
+                Err(WriteError::Store(StoreError::Overtaken(_))) => {}
                 Err(WriteError::Store(error)) => {
-                    // A commit whose answer was lost may have been made. If this fails too, the
-                    // next change finds out: its revision is taken.
-                    let _ = self.reload().await;
+                    // A commit whose answer was lost may have been made. If this fails too, whoever
+                    // comes next finds out.
+                    let _ = self.newest().await;
                     return Err(error.into());
                 }
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Takes up what other processes write to the same database, for as long as it is polled.
+    pub async fn follow(&self) {
+        let mut every = tokio::time::interval(FOLLOW);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = String::new();
+        loop {
+            every.tick().await;
+            let _turn = self.one_at_a_time.lock().await;
+            // Trouble that lasts is told once.
+            let trouble = self.newest().await.err().map(|error| error.to_string()).unwrap_or_default();
+            if trouble != told && !trouble.is_empty() {
+                tracing::error!("changes of other processes cannot be taken up: {trouble}");
+            }
+            told = trouble;
+        }
+    }
+
+    /// What is true in the database, whoever wrote it.
+    async fn newest(&self) -> Result<Arc<Head>, WriteError> {
+        let known = self.head();
+        if self.store.revision().await? == known.revision {
+            return Ok(known);
+        }
+        let (revision, state) = self.store.load().await?;
+        let head = Head::new(revision, state, None);
+        let head = Arc::new(head.map_err(|_| WriteError::Incomprehensible(revision))?);
+        tracing::info!(revision, "taken up from another process");
+        log(revision, &head.warnings_since(&known));
+        self.set(&head);
+        Ok(head)
     }
 
     async fn attempt(&self, now: &Arc<Head>, submission: &Submission) -> Result<Accepted, WriteError> {
@@ -161,19 +204,26 @@ impl Writer {
             Change::Revert(to) => self.store.edits_since(to).await?,
             _ => Vec::new(),
         };
+        let subject = submission.change.subject();
         let state = submission.change.apply(&now.state, &since)?;
         let edits = now.state.edits(&state).map_err(StoreError::from)?;
+        if submission.only_new && (edits.is_empty() || edits.iter().any(|edit| edit.before.is_some())) {
+            let it = subject.map(|(kind, name)| format!("the {} `{name}`", kind.as_str()));
+            return Err(WriteError::Exists(it.unwrap_or_else(|| "what would be made".to_owned())));
+        }
+        let applied = !submission.dry_run;
         if edits.is_empty() {
-            return Ok(Accepted { head: Arc::clone(now), summary: "nothing to change".to_owned() });
+            let (head, summary) = (Arc::clone(now), "nothing to change".to_owned());
+            return Ok(Accepted { head, applied, summary, warnings: Vec::new() });
         }
         let mut summary = edits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         if let Change::Revert(to) = submission.change {
             summary = format!("back to revision {to}: {summary}");
         }
-        let next = head(now.revision + 1, state)
-            .map_err(|problems| WriteError::Senseless(shorten(problems, submission.change.subject())))?;
-        let next = Arc::new(next);
-        if !submission.dry_run {
+        let next = now.followed_by(now.revision + u64::from(applied), state, subject);
+        let next = Arc::new(next.map_err(|problems| WriteError::Senseless(shorten(problems, subject)))?);
+        let warnings = next.warnings_since(now);
+        if applied {
             let entry = Entry {
                 revision: next.revision,
                 at_ms: now_ms(),
@@ -186,15 +236,9 @@ impl Writer {
             self.store.commit(&entry).await?;
             self.set(&next);
             tracing::info!(revision = entry.revision, actor = entry.actor, "{summary}");
+            log(next.revision, &warnings);
         }
-        Ok(Accepted { head: next, summary })
-    }
-
-    async fn reload(&self) -> Result<Arc<Head>, WriteError> {
-        let (revision, state) = self.store.load().await?;
-        let head = Arc::new(head(revision, state).map_err(WriteError::Senseless)?);
-        self.set(&head);
-        Ok(head)
+        Ok(Accepted { head: next, applied, summary, warnings: shorten(warnings, subject) })
     }
 
     fn set(&self, head: &Arc<Head>) {
@@ -203,10 +247,14 @@ impl Writer {
     }
 }
 
-fn head(revision: u64, state: State) -> Result<Head, Vec<Problem>> {
-    let published = Arc::new(state.published(revision));
-    let policy = Policy::compile(&published.policy)?;
-    Ok(Head { revision, state, policy, published })
+/// Once, when they arise: they stay until what they are about is changed.
+fn log(revision: u64, warnings: &[Problem]) {
+    for warning in warnings.iter().take(LOGGED) {
+        tracing::warn!(revision, "{warning}");
+    }
+    if let Some(more) = warnings.len().checked_sub(LOGGED).filter(|more| *more > 0) {
+        tracing::warn!(revision, "and {more} warnings more: GET /api/v1/policy/warnings");
+    }
 }
 
 /// Field paths as the asker sees them: within the resource that was sent.

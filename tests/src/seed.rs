@@ -89,8 +89,8 @@ impl Stack {
                 "--jwks",
                 &jwks,
             ],
-            &["flag", "set", FLAG, "--percentage", "0"],
-            &["flag", "set", "analytics_core_enabled", "--percentage", "100"],
+            &["flag", "create", FLAG, "--percentage", "0"],
+            &["flag", "create", "analytics_core_enabled", "--percentage", "100"],
         ];
         for command in commands {
             self.service.cli(command).await?.ok()?;

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ pub(super) struct Meta {
     reason: String,
     source: &'static str,
     based_on: Option<u64>,
+    only_new: bool,
     dry_run: bool,
 }
 
@@ -33,8 +34,8 @@ struct Switches {
 impl Meta {
     /// The submission of a change.
     pub(super) fn submit(self, change: Change) -> Submission {
-        let Self { actor, reason, source, based_on, dry_run } = self;
-        Submission { change, based_on, actor, source, reason, dry_run }
+        let Self { actor, reason, source, based_on, only_new, dry_run } = self;
+        Submission { change, based_on, only_new, actor, source, reason, dry_run }
     }
 }
 
@@ -53,6 +54,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
                 bad("`If-Match` holds the ETag of an earlier answer, such as \"42\"".to_owned())
             })?),
         };
+        let only_new = match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
+            None => false,
+            Some(b"*") => true,
+            Some(_) => return Err(bad("`If-None-Match` of a write takes only `*`: make it new".to_owned())),
+        };
         Ok(Self {
             actor: Some(text(headers, "x-rampart-actor"))
                 .filter(|actor| !actor.is_empty())
@@ -60,6 +66,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
             reason: text(headers, "x-rampart-reason"),
             source: if agent.starts_with("rampart/") { "cli" } else { "api" },
             based_on,
+            only_new,
             dry_run: switches.dry_run,
         })
     }
@@ -67,7 +74,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
 
 /// A header as text for the history: UTF-8, no control characters, not endless.
 fn text(headers: &HeaderMap, name: &str) -> String {
-    let bytes = headers.get(name).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
+    let bytes = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(bytes);
     let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
     text.chars().filter(|character| !character.is_control()).collect()

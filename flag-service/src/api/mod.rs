@@ -1,6 +1,7 @@
 //! The REST API. Every write goes to the one write path; every answer is JSON, every refusal
 //! `application/problem+json`.
 
+mod explain;
 mod flags;
 mod meta;
 mod modules;
@@ -20,7 +21,7 @@ use serde::Serialize;
 
 use crate::writer::{Accepted, Writer};
 use crate::xds::fleet::Fleet;
-use problem::Problem;
+use problem::{FieldProblem, Problem};
 
 /// Largest request body, in bytes: 100,000 overrides fit.
 const BODY_LIMIT: usize = 8 << 20;
@@ -45,13 +46,14 @@ pub fn router(api: Api) -> Router {
         )
         .route("/api/v1/flags/{key}/kill", post(flags::kill))
         .route("/api/v1/flags/{key}/restore", post(flags::restore))
-        .route("/api/v1/flags/{key}/explain", get(flags::explain))
+        .route("/api/v1/flags/{key}/explain", get(explain::explain))
         .route(modules, get(modules::list).post(modules::post))
         .route(&format!("{modules}/{{id}}"), get(modules::get).put(modules::put).delete(modules::delete))
         .route("/api/v1/providers", get(providers::list))
         .route("/api/v1/providers/{name}", get(providers::get).put(providers::put).delete(providers::delete))
         .route("/api/v1/settings", get(system::settings).put(system::put_settings))
         .route("/api/v1/policy", get(system::policy))
+        .route("/api/v1/policy/warnings", get(system::warnings))
         .route("/api/v1/history", get(system::history))
         .route("/api/v1/revert/{revision}", post(system::revert))
         .route("/api/v1/status", get(system::status))
@@ -69,16 +71,23 @@ pub fn router(api: Api) -> Router {
 /// What a write answers.
 #[derive(Serialize)]
 struct Written<T> {
+    applied: bool,
+    /// The newest revision: that of the change, if it was applied.
     revision: u64,
     summary: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<FieldProblem>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<T>,
 }
 
-/// The answer to a write, with the resource as it is now.
+/// The answer to a write, with the resource as it is now, or would be.
 fn written<T: Serialize>(accepted: Accepted, resource: Option<T>) -> Response {
-    let Accepted { head, summary } = accepted;
-    tagged(head.revision, &Written { revision: head.revision, summary, resource })
+    let Accepted { head, applied, summary, warnings } = accepted;
+    let warnings = warnings.into_iter().map(FieldProblem::from).collect();
+    let written = Written { applied, revision: head.revision, summary, warnings, resource };
+    // What a dry run shows is true at no revision.
+    if applied { tagged(head.revision, &written) } else { axum::Json(written).into_response() }
 }
 
 /// An answer that is true at a revision, which is its entity tag.

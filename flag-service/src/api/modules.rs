@@ -8,7 +8,7 @@ use super::meta::{Body, Meta, Name};
 use super::problem::Problem;
 use super::{Api, tagged, written};
 use crate::model::change::{named, read};
-use crate::model::{Change, Kind, Module, Refusal};
+use crate::model::{Change, Kind, Module};
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -24,8 +24,7 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 
 pub(super) async fn get(State(api): State<Api>, Name(id): Name) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let missing = || Refusal::Missing { kind: Kind::Module, name: id.clone() };
-    let module = head.state.modules.get(&id).ok_or_else(missing)?;
+    let module = head.state.modules.get(&id).ok_or_else(|| head.state.missing(Kind::Module, &id))?;
     Ok(tagged(head.revision, &**module))
 }
 

@@ -2,6 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rampart_engine::policy;
 use serde::Serialize;
 
 use crate::model::Refusal;
@@ -19,10 +20,17 @@ pub(super) struct Problem {
     errors: Vec<FieldProblem>,
 }
 
+/// What is wrong, or odd, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct FieldProblem {
+pub(super) struct FieldProblem {
     field: String,
     problem: String,
+}
+
+impl From<policy::Problem> for FieldProblem {
+    fn from(policy::Problem { field, problem }: policy::Problem) -> Self {
+        Self { field, problem }
+    }
 }
 
 impl Problem {
@@ -36,8 +44,16 @@ impl Problem {
         }
     }
 
-    fn with(mut self, errors: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.errors = errors.into_iter().map(|(field, problem)| FieldProblem { field, problem }).collect();
+    fn with(mut self, errors: impl IntoIterator<Item = FieldProblem>) -> Self {
+        self.errors = errors.into_iter().collect();
+        self
+    }
+
+    /// Adds what to do where the thing does not exist.
+    pub(super) fn where_missing(mut self, todo: &str) -> Self {
+        if self.status == StatusCode::NOT_FOUND.as_u16() {
+            self.detail = format!("{}; {todo}", self.detail);
+        }
         self
     }
 }
@@ -58,7 +74,7 @@ impl From<Refusal> for Problem {
             Refusal::Missing { .. } => Self::new(StatusCode::NOT_FOUND, refusal.to_string()),
             Refusal::Malformed { field, problem } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "what was sent is malformed")
-                    .with([(field, problem)])
+                    .with([FieldProblem { field, problem }])
             }
         }
     }
@@ -77,8 +93,10 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::Conflict { .. } => Self::new(StatusCode::CONFLICT, detail),
             WriteError::Refused(refusal) => refusal.into(),
+            WriteError::Exists(_) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
+            WriteError::Incomprehensible(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),
             WriteError::Senseless(problems) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-                .with(problems.into_iter().map(|problem| (problem.field, problem.problem))),
+                .with(problems.into_iter().map(FieldProblem::from)),
             WriteError::NoSuchRevision(_) => Self::new(StatusCode::NOT_FOUND, detail),
             WriteError::Interrupted => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
             WriteError::Store(error) => error.into(),

@@ -8,7 +8,7 @@ use super::meta::{Body, Meta, Name};
 use super::problem::Problem;
 use super::{Api, tagged, written};
 use crate::model::change::named;
-use crate::model::{Change, Kind, Provider, Refusal};
+use crate::model::{Change, Kind, Provider};
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -24,8 +24,8 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 
 pub(super) async fn get(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let missing = || Refusal::Missing { kind: Kind::Provider, name: name.clone() };
-    let provider = head.state.providers.get(&name).ok_or_else(missing)?;
+    let provider =
+        head.state.providers.get(&name).ok_or_else(|| head.state.missing(Kind::Provider, &name))?;
     Ok(tagged(head.revision, &**provider))
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::meta::{Body, Meta, Name, Parameters};
-use super::problem::Problem;
+use super::problem::{FieldProblem, Problem};
 use super::{Api, tagged, written};
 use crate::model::change::read;
 use crate::model::{Change, Settings};
@@ -38,6 +38,18 @@ pub(super) async fn put_settings(
 pub(super) async fn policy(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     tagged(head.revision, &head.published.policy)
+}
+
+#[derive(Serialize)]
+struct Warnings {
+    warnings: Vec<FieldProblem>,
+    revision: u64,
+}
+
+pub(super) async fn warnings(State(api): State<Api>) -> Response {
+    let head = api.writer.head();
+    let warnings = head.warnings().cloned().map(FieldProblem::from).collect();
+    tagged(head.revision, &Warnings { warnings, revision: head.revision })
 }
 
 #[derive(Deserialize)]
@@ -80,6 +92,8 @@ struct Status {
     flags: usize,
     modules: usize,
     providers: usize,
+    /// How many; `/api/v1/policy/warnings` lists them.
+    warnings: usize,
     envoys: Vec<NodeStatus>,
 }
 
@@ -91,6 +105,7 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
         flags: head.state.flags.len(),
         modules: head.state.modules.len(),
         providers: head.state.providers.len(),
+        warnings: head.warnings().count(),
         envoys: api.fleet.nodes(),
     };
     tagged(head.revision, &status)

@@ -7,7 +7,10 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::Global;
-use super::output::{Output, items, text};
+use super::output::{Output, complain, items, text};
+
+/// Most warnings that are shown.
+const WARNINGS: usize = 20;
 
 /// A connection to the flag service.
 pub(super) struct Client {
@@ -76,6 +79,11 @@ impl Client {
         self.send(Method::GET, path, &[], None, None).await
     }
 
+    /// Asks for something that is not there yet; prints what came of it.
+    pub(super) async fn create(&self, path: &[&str], body: &Value) -> Result<(), Failure> {
+        self.change_if(Method::PUT, path, Some(body), Some(("if-none-match", "*"))).await
+    }
+
     /// Asks for a change; prints what came of it.
     pub(super) async fn change(
         &self,
@@ -106,10 +114,13 @@ impl Client {
     ) -> Result<(), Failure> {
         let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
         let (answer, _) = self.send(method, path, query, body, condition).await?;
+        warn(&answer);
         self.output.show(&answer, |answer| {
-            let would = if self.dry_run { "would be " } else { "" };
             let (revision, summary) = (&answer["revision"], answer["summary"].as_str().unwrap_or_default());
-            format!("{would}revision {revision}: {summary}")
+            if answer["applied"] == false {
+                return format!("not applied, tried at revision {revision}: {summary}");
+            }
+            format!("revision {revision}: {summary}")
         })
     }
 
@@ -168,6 +179,17 @@ impl Client {
             ))
         })?;
         if status.is_success() { Ok((value, answered)) } else { Err(Failure::Refused(sentence(&value))) }
+    }
+}
+
+/// Tells an answer's warnings: on stderr, so that stdout holds nothing but the answer.
+pub(super) fn warn(answer: &Value) {
+    let warnings = items(answer, "warnings");
+    for warning in warnings.iter().take(WARNINGS) {
+        complain(format_args!("warning: {}", line(warning)));
+    }
+    if let Some(more) = warnings.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+        complain(format_args!("warning: and {more} more: GET /api/v1/policy/warnings"));
     }
 }
 

@@ -16,8 +16,10 @@ pub(super) enum Flag {
         /// The flag's key
         key: String,
     },
-    /// Create or change a flag; what is not named stays
-    Set(Set),
+    /// Make a flag; what is not named has its default, the percentage 0
+    Create(Members),
+    /// Change a flag; what is not named stays
+    Set(Members),
     /// Switch a flag off for everyone, now; its settings are kept
     Kill {
         /// The flag's key
@@ -51,7 +53,7 @@ pub(super) enum Flag {
 
 /// Members of a flag. The service judges the values: it is the same engine that decides.
 #[derive(Debug, Args)]
-pub(super) struct Set {
+pub(super) struct Members {
     /// The flag's key
     key: String,
     /// Share of organisations that are on, 0 to 100 in steps of 0.001
@@ -98,8 +100,12 @@ impl Flag {
                 let answer = client.get(&["flags", &key], &[]).await?;
                 client.output.show(&answer, |answer| format!("{answer:#}"))
             }
-            Self::Set(set) => {
-                let (key, patch) = set.patch();
+            Self::Create(members) => {
+                let (key, flag) = members.json();
+                client.create(&["flags", &key], &flag).await
+            }
+            Self::Set(members) => {
+                let (key, patch) = members.json();
                 client.change(Method::PATCH, &["flags", &key], Some(&patch)).await
             }
             Self::Kill { key } => client.change(Method::POST, &["flags", &key, "kill"], None).await,
@@ -116,8 +122,8 @@ impl Flag {
     }
 }
 
-impl Set {
-    fn patch(self) -> (String, Value) {
+impl Members {
+    fn json(self) -> (String, Value) {
         let mut patch = Map::new();
         let members = [
             ("percentage", self.percentage.map(Value::Number)),
@@ -154,24 +160,6 @@ fn explanation(answer: &Value) -> String {
     if let Some(variant) = answer["variant"].as_str() {
         value = format!("{value} ({variant})");
     }
-    let why = match answer["reason"].as_str().unwrap_or_default() {
-        "DISABLED" if answer["killed"] == true => "the flag is killed".to_owned(),
-        "DISABLED" => "the flag is disabled".to_owned(),
-        "TARGETING_MATCH" if answer["from"].is_number() => {
-            "named in this or another flag of its exclusive group".to_owned()
-        }
-        "TARGETING_MATCH" => "named in the flag".to_owned(),
-        "DEFAULT" if answer["organisation"].is_null() => {
-            "there is no organisation, or a prerequisite is not met".to_owned()
-        }
-        "DEFAULT" => "a prerequisite is not met".to_owned(),
-        "ERROR" => "the flag goes by request, and there is no request id".to_owned(),
-        "SPLIT" if answer["from"].is_number() => format!(
-            "bucket {} of 100, the flag is at {} % counted from {}",
-            answer["bucket"], answer["percentage"], answer["from"]
-        ),
-        "SPLIT" => format!("bucket {} of 100, the flag is at {} %", answer["bucket"], answer["percentage"]),
-        other => other.to_owned(),
-    };
+    let why = text(&answer["why"]);
     format!("{value}: {why} (revision {})", answer["revision"])
 }

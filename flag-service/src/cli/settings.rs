@@ -19,6 +19,9 @@ pub(super) struct Set {
     /// Where the application runs that serves what modules do not; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     legacy: Vec<String>,
+    /// Clusters that Envoy's bootstrap defines and effects may name; may be repeated, empty to clear
+    #[arg(long = "cluster", value_name = "NAME")]
+    clusters: Vec<String>,
     /// What happens to paths outside /api/v1/modules/: pass or deny
     #[arg(long, value_name = "pass|deny")]
     default: Option<String>,
@@ -35,6 +38,10 @@ impl Settings {
         };
         if !set.legacy.is_empty() {
             settings["legacy"] = json!(set.legacy);
+        }
+        if !set.clusters.is_empty() {
+            let named: Vec<String> = set.clusters.into_iter().filter(|name| !name.is_empty()).collect();
+            settings["clusters"] = json!(named);
         }
         if let Some(default) = set.default {
             settings["default"] = json!(default);

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, warn};
 use super::output::{items, table, text};
 
 pub(super) async fn run(client: &Client) -> Result<(), Failure> {
     let answer = client.get(&["status"], &[]).await?;
+    if answer["warnings"] != 0 {
+        warn(&client.get(&["policy", "warnings"], &[]).await?);
+    }
     client.output.show(&answer, |answer| {
         let counts = ["flags", "modules", "providers"].map(|kind| format!("{} {kind}", answer[kind]));
         let service = format!("revision {}, {}", answer["revision"], counts.join(", "));

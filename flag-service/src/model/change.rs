@@ -6,6 +6,7 @@ use rampart_engine::flag::Percentage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::missing::suggestion;
 use super::{Edit, Flag, Kind, Module, Provider, Settings, State};
 
 /// A change, as it is submitted.
@@ -13,7 +14,7 @@ use super::{Edit, Flag, Kind, Module, Provider, Settings, State};
 pub enum Change {
     /// Sets a flag, new or not.
     PutFlag(Flag),
-    /// Merges members into a flag (RFC 7396), or into a new one at 0 %.
+    /// Merges members into a flag (RFC 7396).
     PatchFlag {
         /// The flag's key.
         key: String,
@@ -44,12 +45,14 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// What is to be changed does not exist.
-    #[error("there is no {} `{name}`", kind.as_str())]
+    #[error("there is no {} `{name}`{}", kind.as_str(), suggestion(near))]
     Missing {
         /// Kind of resource.
         kind: Kind,
         /// Its name.
         name: String,
+        /// Names that were perhaps meant, the nearest first.
+        near: Vec<String>,
     },
     /// What is sent is malformed.
     #[error("{field}: {problem}")]
@@ -94,24 +97,32 @@ impl Change {
                 next.flags.insert(flag.key.clone(), Arc::new(flag));
             }
             Self::PatchFlag { key, patch } => {
-                let flag = patched(state.flags.get(key), key, patch)?;
-                keeps_buckets(state.flags.get(key), &flag)?;
+                // A mistyped key must not become a flag.
+                let before = state.flags.get(key).ok_or_else(|| state.missing(Kind::Flag, key))?;
+                let flag = patched(before, key, patch)?;
+                keeps_buckets(Some(before), &flag)?;
                 next.flags.insert(key.clone(), Arc::new(flag));
             }
             Self::KillFlag(key) => with_flag(&mut next, key, |flag| flag.killed = true)?,
             Self::RestoreFlag(key) => with_flag(&mut next, key, |flag| flag.killed = false)?,
-            Self::DeleteFlag(key) => found(next.flags.remove(key), Kind::Flag, key)?,
+            Self::DeleteFlag(key) => {
+                drop(next.flags.remove(key).ok_or_else(|| state.missing(Kind::Flag, key))?);
+            }
             Self::PutModule(module) => {
                 if module.endpoints.is_empty() {
                     return Err(malformed("endpoints", "a module runs somewhere: at least one host:port"));
                 }
                 next.modules.insert(module.id.clone(), Arc::new(module.clone()));
             }
-            Self::DeleteModule(id) => found(next.modules.remove(id), Kind::Module, id)?,
+            Self::DeleteModule(id) => {
+                drop(next.modules.remove(id).ok_or_else(|| state.missing(Kind::Module, id))?);
+            }
             Self::PutProvider(provider) => {
                 next.providers.insert(provider.name.clone(), Arc::new(provider.clone()));
             }
-            Self::DeleteProvider(name) => found(next.providers.remove(name), Kind::Provider, name)?,
+            Self::DeleteProvider(name) => {
+                drop(next.providers.remove(name).ok_or_else(|| state.missing(Kind::Provider, name))?);
+            }
             Self::PutSettings(settings) => next.settings = Arc::new(settings.clone()),
             Self::Revert(_) => {
                 for edit in since {
@@ -128,13 +139,8 @@ fn malformed(field: &str, problem: &str) -> Refusal {
     Refusal::Malformed { field: field.to_owned(), problem: problem.to_owned() }
 }
 
-fn found<T>(removed: Option<T>, kind: Kind, name: &str) -> Result<(), Refusal> {
-    removed.map(drop).ok_or_else(|| Refusal::Missing { kind, name: name.to_owned() })
-}
-
 fn with_flag(state: &mut State, key: &str, edit: impl FnOnce(&mut Flag)) -> Result<(), Refusal> {
-    let flag = state.flags.get_mut(key);
-    let flag = flag.ok_or_else(|| Refusal::Missing { kind: Kind::Flag, name: key.to_owned() })?;
+    let Some(flag) = state.flags.get_mut(key) else { return Err(state.missing(Kind::Flag, key)) };
     edit(Arc::make_mut(flag));
     Ok(())
 }
@@ -166,23 +172,19 @@ fn keeps_buckets(before: Option<&Arc<Flag>>, after: &Flag) -> Result<(), Refusal
     Err(malformed(field, &problem))
 }
 
-fn patched(flag: Option<&Arc<Flag>>, key: &str, patch: &Value) -> Result<Flag, Refusal> {
+fn patched(flag: &Flag, key: &str, patch: &Value) -> Result<Flag, Refusal> {
     let unwritable = |error: serde_json::Error| malformed("", &error.to_string());
-    let mut document = flag.map(|flag| serde_json::to_value(&**flag)).transpose().map_err(unwritable)?;
-    let document = document.get_or_insert_with(|| json!({}));
+    let mut document = serde_json::to_value(flag).map_err(unwritable)?;
     if !patch.is_object() {
         return Err(malformed("", "a patch is an object of members to set"));
     }
-    merge(document, patch);
+    merge(&mut document, patch);
     let named = document.get("key").is_none_or(|named| named == key);
     if !named {
         return Err(malformed("key", "a flag's key cannot be changed"));
     }
     document["key"] = json!(key);
-    serde_path_to_error::deserialize(&*document).map_err(|error| {
-        let field = error.path().to_string();
-        malformed(if field == "." { "" } else { &field }, &error.into_inner().to_string())
-    })
+    read(document)
 }
 
 /// JSON Merge Patch, RFC 7396 §2.

@@ -2,7 +2,9 @@
 //! policy follows from them. It knows neither where this is stored nor how it is sent.
 
 pub(crate) mod change;
+mod clusters;
 mod edit;
+mod missing;
 mod module;
 
 use std::collections::BTreeMap;
@@ -47,6 +49,9 @@ pub struct Settings {
     pub admin_roles: Vec<String>,
     /// Where the application runs that serves what modules do not. Empty: there is none.
     pub legacy: Vec<Endpoint>,
+    /// Clusters that Envoy's bootstrap defines, so that effects may name them: nobody else can know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
     /// Who is refused though their token is good.
     #[serde(skip_serializing_if = "wire::Denied::is_empty")]
     pub denied: wire::Denied,
@@ -58,6 +63,7 @@ impl Default for Settings {
             default: wire::Outside::Pass,
             admin_roles: vec!["admin".to_owned()],
             legacy: Vec::new(),
+            clusters: Vec::new(),
             denied: wire::Denied::default(),
         }
     }

@@ -22,6 +22,7 @@ async fn a_value_that_does_not_fit_is_refused_with_its_field() {
     let service = Service::start().await;
     let out_of_range = "130 is not a percentage: 0 to 100 is allowed";
     let flag = "/api/v1/flags/x";
+    service.flag("x", 0).await;
     for method in ["PUT", "PATCH"] {
         service.send(method, flag, &json!({"percentage": 130})).await.refuses("percentage", out_of_range);
     }
@@ -32,7 +33,7 @@ async fn a_value_that_does_not_fit_is_refused_with_its_field() {
     assert_eq!(module["errors"][0]["field"], "endpoints");
     let module = service.module("m", json!({"endpoints": ["nowhere"]})).await.problem(422);
     assert_eq!(module["errors"][0]["field"], "endpoints[0]");
-    assert_eq!(service.get("/api/v1/status").await.ok()["revision"], 0);
+    assert_eq!(service.get("/api/v1/status").await.ok()["revision"], 1);
 }
 
 #[tokio::test]
@@ -54,15 +55,53 @@ async fn what_breaks_another_resource_names_that_resource() {
 }
 
 #[tokio::test]
-async fn two_modules_that_claim_a_route_are_both_named() {
+async fn of_two_modules_that_claim_a_route_the_one_being_registered_is_to_blame() {
     let service = Service::start().await;
-    let routes = json!({"namespace": "shared", "routes": [{"methods": ["GET"], "path": "/users/{id}"}]});
-    service.module("first", routes.clone()).await.ok();
-    let body = service.module("second", routes).await.problem(422);
-    let problem = body["errors"].to_string();
-    for word in ["first", "second", "/users/{id}"] {
-        assert!(problem.contains(word), "no {word}: {problem}");
+    let claim = |path: &str| json!({"namespace": "shared", "routes": [{"methods": ["GET"], "path": path}]});
+    for (there, comes) in [("b", "a"), ("c", "d")] {
+        let path = format!("/{there}/{{id}}");
+        service.module(there, claim(&path)).await.ok();
+        let problem = format!(
+            "GET /api/v1/modules/v1/shared/{there}/{{other}} of module `{comes}` is claimed already by module \
+             `{there}` (as `{path}`)"
+        );
+        let refused = service.module(comes, claim(&format!("/{there}/{{other}}"))).await;
+        refused.refuses("routes[0].path", &problem);
     }
+}
+
+#[tokio::test]
+async fn an_effect_names_a_cluster_that_somebody_provides() {
+    let service = Service::start().await;
+    service.flag("f", 0).await;
+    let to = |cluster: &str| json!({"effects": [{"flag": "f", "when_on": {"cluster": cluster}}]});
+    let refusal = |answer: crate::support::Answer, word: &str| {
+        let error = answer.problem(422)["errors"][0].clone();
+        assert!(error["problem"].as_str().unwrap().contains(word), "{error}");
+        error["field"].clone()
+    };
+    let field = refusal(service.module("a", to("own")).await, "there is no cluster `own`");
+    assert_eq!(field, "effects[0].when_on.cluster");
+    let mirror = json!([{"flag": "f", "when_on": {"mirror": {"cluster": "legacy"}}}]);
+    let mirror = json!({"routes": [{"path": "/"}, {"path": "/a", "effects": mirror}]});
+    let field = refusal(service.module("a", mirror.clone()).await, "there is no cluster `legacy`");
+    assert_eq!(field, "routes[1].effects[0].when_on.mirror.cluster");
+
+    // What the flag service pushes, and what the operator says the bootstrap defines.
+    service.module("b", json!({"version": "v2"})).await.ok();
+    service.module("a", to("module/b/v2")).await.ok();
+    let settings = json!({"legacy": ["127.0.0.1:9000"], "clusters": ["own"]});
+    service.send("PUT", "/api/v1/settings", &settings).await.ok();
+    service.module("c", to("own")).await.ok();
+    service.module("d", mirror).await.ok();
+
+    // Who provides it does not go while it is named; both are told.
+    let gone = answer(service.request("DELETE", "/api/v1/module-management/modules/b")).await;
+    assert_eq!(refusal(gone, "module `b` in version v2"), "modules[a].effects[0].when_on.cluster");
+    let moved = service.module("b", json!({"version": "v3"})).await;
+    assert_eq!(refusal(moved, "module/b/v2"), "modules[a].effects[0].when_on.cluster");
+    let cleared = service.send("PUT", "/api/v1/settings", &json!({"legacy": ["127.0.0.1:9000"]})).await;
+    assert_eq!(refusal(cleared, "own"), "modules[c].effects[0].when_on.cluster");
 }
 
 #[tokio::test]
@@ -78,6 +117,7 @@ async fn every_refusal_is_a_problem_document() {
     // A misspelt wish to try must not become a change.
     let misspelt = service.send("PATCH", "/api/v1/flags/typo?dryrun=true", &json!({"percentage": 5})).await;
     misspelt.problem(400);
+    service.flag("x", 0).await;
     let patch = |body: &'static str| service.request("PATCH", "/api/v1/flags/x").body(body);
     answer(patch("{")).await.problem(400);
     answer(patch("{}").header("if-match", "yesterday")).await.problem(400);
@@ -122,23 +162,6 @@ async fn history_says_who_why_and_what_newest_first_and_pages() {
     assert_eq!(json!(said), json!([1, "amina", "try it", "api", "flag f added"]));
     assert!(first["at_ms"].as_i64().unwrap() > 1_700_000_000_000);
     assert_eq!(page["next"], json!(null));
-}
-
-#[tokio::test]
-async fn explain_agrees_with_the_percentage() {
-    let service = Service::start().await;
-    service.flag("f", 50).await;
-    let mut on = 0;
-    for organisation in 0..40 {
-        let path = format!("/api/v1/flags/f/explain?organisation=org-{organisation}");
-        let said = service.get(&path).await.ok();
-        assert_eq!(said["value"], said["bucket"].as_f64().unwrap() < 50.0, "{said}");
-        assert_eq!(said["reason"], "SPLIT");
-        on += u32::from(said["value"] == true);
-    }
-    assert!((5..35).contains(&on), "{on} of 40");
-    let nobody = service.get("/api/v1/flags/f/explain").await.ok();
-    assert_eq!(json!([nobody["value"], nobody["reason"], nobody["bucket"]]), json!([false, "DEFAULT", null]));
 }
 
 #[tokio::test]

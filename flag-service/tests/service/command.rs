@@ -20,7 +20,7 @@ pub(crate) struct Ran {
 #[tokio::test]
 async fn a_flag_is_created_raised_killed_and_explained() {
     let service = Service::start().await;
-    service.prints(&["flag", "set", "f"], "revision 1: flag f added\n").await;
+    service.prints(&["flag", "create", "f"], "revision 1: flag f added\n").await;
     let set = ["flag", "set", "f", "--percentage", "25", "--on", "acme"];
     let said = service.run(&set).await;
     assert_eq!(said.code, Some(0), "{}", said.stderr);
@@ -31,7 +31,7 @@ async fn a_flag_is_created_raised_killed_and_explained() {
     let explain = ["flag", "explain", "f", "--organisation", "acme"];
     service.prints(&explain, "off: the flag is killed (revision 3)\n").await;
     service.run(&["flag", "restore", "f"]).await;
-    service.prints(&explain, "on: named in the flag (revision 4)\n").await;
+    service.prints(&explain, "on: organisation `acme` is named `on` (revision 4)\n").await;
     service.prints(&["flag", "list"], "KEY  STATE  PERCENTAGE  DESCRIPTION\nf    live   25\n").await;
     let history = service.json(&["history", "--output", "json", "--limit", "2"]).await;
     let killed = &history["changes"][1];
@@ -42,7 +42,7 @@ async fn a_flag_is_created_raised_killed_and_explained() {
 #[tokio::test]
 async fn a_refusal_prints_field_and_problem_and_exits_with_1() {
     let service = Service::start().await;
-    let refused = service.run(&["flag", "set", "f", "--percentage", "130"]).await;
+    let refused = service.run(&["flag", "create", "f", "--percentage", "130"]).await;
     assert_eq!(refused.stderr, "error: percentage: 130 is not a percentage: 0 to 100 is allowed\n");
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
     // In a URL this would be the list of all flags.
@@ -63,6 +63,42 @@ async fn what_is_no_command_exits_with_2_and_a_service_that_is_away_with_3() {
     let ran = run(service.dir.path(), &format!("http://{away}"), &["status"]).await;
     assert_eq!(ran.code, Some(3));
     assert!(ran.stderr.starts_with(&format!("error: the flag service at http://{away} cannot be reached")));
+}
+
+#[tokio::test]
+async fn create_makes_and_set_changes() {
+    let service = Service::start().await;
+    service
+        .prints(&["flag", "create", "reports", "--percentage", "5"], "revision 1: flag reports added\n")
+        .await;
+    let again = service.run(&["flag", "create", "reports"]).await;
+    assert_eq!((again.code, again.stderr.as_str()), (Some(1), "error: the flag `reports` exists already\n"));
+    let typo = service.run(&["flag", "set", "report", "--percentage", "50"]).await;
+    assert_eq!(typo.code, Some(1));
+    assert!(typo.stderr.contains("did you mean `reports`?") && typo.stderr.contains("rampart flag create"));
+    assert_eq!(service.writer.head().revision, 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_says_that_nothing_was_done() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let said = "not applied, tried at revision 1: flag f: percentage 25 → 50\n";
+    service.prints(&["flag", "set", "f", "--percentage", "50", "--dry-run"], said).await;
+}
+
+#[tokio::test]
+async fn warnings_go_to_stderr() {
+    let service = Service::start().await;
+    let ran = service.run(&["flag", "create", "f", "--on", "jürgen"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "revision 1: flag f added\n"));
+    assert!(ran.stderr.starts_with("warning: organisations.on[0]: not ASCII"), "{}", ran.stderr);
+    let status = service.run(&["status"]).await;
+    assert!(
+        status.stderr.starts_with("warning: flags[f].organisations.on[0]: not ASCII"),
+        "{}",
+        status.stderr
+    );
 }
 
 #[tokio::test]
@@ -92,6 +128,11 @@ async fn settings_that_are_not_named_stay() {
     let settings = service.json(&["settings", "get", "--output", "json"]).await;
     let expected = json!({"default": "deny", "admin_roles": ["admin"], "legacy": ["127.0.0.1:9000"]});
     assert_eq!(settings, expected);
+    service.run(&["settings", "set", "--cluster", "own", "--cluster", "other"]).await;
+    let settings = service.json(&["settings", "get", "--output", "json"]).await;
+    assert_eq!(settings["clusters"], json!(["own", "other"]));
+    service.run(&["settings", "set", "--cluster", ""]).await;
+    assert_eq!(service.json(&["settings", "get", "--output", "json"]).await, expected);
 }
 
 #[tokio::test]

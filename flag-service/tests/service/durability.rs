@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use rampart::model::Change;
 use rampart::store::{Store, StoreError};
+use rampart::writer::Submission;
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::runtime::Handle;
 
-use crate::support::{Service, open, patch, submission};
+use crate::support::{Service, open, patch, put, submission};
 
 #[tokio::test]
 async fn a_restart_keeps_everything() {
@@ -32,7 +33,7 @@ async fn two_processes_on_one_database_lose_nothing() {
     let (one, other) = (open(dir.path()).await, open(dir.path()).await);
     let write = |writer, name: &'static str| async move {
         for number in 0..10 {
-            patch(&writer, &format!("{name}{number}"), json!({})).await.unwrap();
+            put(&writer, &format!("{name}{number}"), json!({})).await.unwrap();
         }
     };
     tokio::join!(write(Arc::clone(&one), "a"), write(Arc::clone(&other), "b"));
@@ -44,16 +45,42 @@ async fn two_processes_on_one_database_lose_nothing() {
 async fn a_revert_undoes_what_another_process_wrote_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (open(dir.path()).await, open(dir.path()).await);
-    patch(&one, "f", json!({"percentage": 10})).await.unwrap();
+    put(&one, "f", json!({"percentage": 10})).await.unwrap();
     patch(&other, "f", json!({"percentage": 20})).await.unwrap();
-    patch(&other, "g", json!({})).await.unwrap();
-    // `one` still believes in revision 1, to which nothing has to be undone.
-    patch(&one, "h", json!({})).await.unwrap();
-    patch(&other, "i", json!({})).await.unwrap();
+    put(&other, "g", json!({})).await.unwrap();
+    put(&one, "h", json!({})).await.unwrap();
+    put(&other, "i", json!({})).await.unwrap();
     one.submit(submission(Change::Revert(1))).await.unwrap();
     let head = open(dir.path()).await.head();
     assert_eq!(head.state.flags.keys().collect::<Vec<_>>(), ["f"]);
     assert_eq!(head.state.flags["f"].percentage.thousandths(), 10_000);
+}
+
+#[tokio::test]
+async fn a_change_is_judged_by_what_another_process_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path()).await, open(dir.path()).await);
+    put(&other, "f", json!({"percentage": 10})).await.unwrap();
+    let change = Change::PatchFlag { key: "f".to_owned(), patch: json!({"percentage": 20}) };
+    let based_on_newest = Submission { based_on: Some(1), dry_run: true, ..submission(change) };
+    let tried = one.submit(based_on_newest).await.unwrap();
+    assert_eq!(tried.summary, "flag f: percentage 10 → 20");
+    assert_eq!(one.head().revision, 1);
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path()).await, open(dir.path()).await);
+    let mut current = one.current();
+    current.mark_unchanged();
+    put(&other, "f", json!({"percentage": 10})).await.unwrap();
+    tokio::select! {
+        () = one.follow() => {}
+        changed = tokio::time::timeout(Duration::from_secs(10), current.changed()) => changed.unwrap().unwrap(),
+    }
+    assert_eq!(current.borrow().as_ref().unwrap().revision, 1);
+    assert_eq!(one.head().state.flags["f"].percentage.thousandths(), 10_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +104,7 @@ async fn a_change_is_finished_when_its_asker_hangs_up() {
     let writer = open(dir.path()).await;
     let mut current = writer.current();
     current.mark_unchanged();
-    let change = Change::PatchFlag { key: "f".to_owned(), patch: json!({}) };
+    let change = Change::PutFlag(serde_json::from_value(json!({"key": "f"})).unwrap());
     {
         let mut asking = std::pin::pin!(writer.submit(submission(change)));
         assert!(futures::poll!(&mut asking).is_pending(), "too late to hang up");

@@ -31,12 +31,20 @@ async fn a_put_does_not_take_a_kill_back() {
 }
 
 #[tokio::test]
-async fn what_is_patched_into_being_is_on_for_nobody() {
+async fn a_mistyped_key_makes_no_flag() {
     let service = Service::start().await;
-    let flag = service.send("PATCH", "/api/v1/flags/f", &json!({"description": "d"})).await.ok();
-    assert_eq!(flag["resource"]["percentage"], 0);
-    let said = service.get("/api/v1/flags/f/explain?organisation=a").await.ok();
-    assert_eq!(said["value"], false);
+    service.flag("new-checkout", 25).await;
+    service.flag("reports", 25).await;
+    let typo =
+        service.send("PATCH", "/api/v1/flags/new-chekout", &json!({"percentage": 50})).await.problem(404);
+    assert_eq!(
+        typo["detail"],
+        "there is no flag `new-chekout` (did you mean `new-checkout`?); to make a flag, PUT it, or use `rampart flag \
+         create`"
+    );
+    let far = service.get("/api/v1/flags/billing").await.problem(404);
+    assert_eq!(far["detail"], "there is no flag `billing`");
+    assert_eq!(service.writer.head().revision, 2);
 }
 
 #[tokio::test]
@@ -59,29 +67,4 @@ async fn organisations_do_not_change_buckets_under_a_live_flag() {
     }
     service.flag("f", 0).await;
     service.send("PATCH", url, &json!({"rollout_group": "checkout", "percentage": 25})).await.ok();
-}
-
-#[tokio::test]
-async fn an_explanation_follows_the_rule_that_decided() {
-    let service = Service::start().await;
-    let flag = json!({
-        "percentage": 30, "exclusive_group": {"name": "checkout", "from": 70, "to": 100},
-        "organisations": {"on": [{"name": "past", "until": 1}, {"name": "lasting", "until": 99_999_999_999_u64}]},
-        "variants": [{"name": "blue", "weight": 1}],
-    });
-    let stored = service.send("PUT", "/api/v1/flags/f", &flag).await.ok();
-    assert_eq!(stored["resource"]["organisations"]["on"], flag["organisations"]["on"]);
-    service.send("PUT", "/api/v1/flags/r", &json!({"by": "request", "percentage": 100})).await.ok();
-    let explain =
-        async |flag: &str, who: &str| service.get(&format!("/api/v1/flags/{flag}/explain?{who}")).await.ok();
-    let lasting = explain("f", "organisation=lasting").await;
-    assert_eq!(
-        json!([lasting["value"], lasting["variant"], lasting["reason"]]),
-        json!([true, "blue", "TARGETING_MATCH"])
-    );
-    let past = explain("f", "organisation=past").await;
-    let on = past["bucket"].as_f64().unwrap() >= 70.0;
-    assert_eq!(json!([past["value"], past["reason"], past["from"]]), json!([on, "SPLIT", 70]));
-    assert_eq!(explain("r", "organisation=a").await["reason"], "ERROR");
-    assert_eq!(explain("r", "request_id=1").await["value"], true);
 }

@@ -4,6 +4,7 @@
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
 //! - `command`: what `rampart` prints, and how it exits.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
+//! - `explain`: what somebody is said to get, and why.
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `writes`: revisions, refusals, conflicts, reverting.
@@ -13,6 +14,7 @@
 mod api;
 mod command;
 mod durability;
+mod explain;
 mod flags;
 mod process;
 mod support;

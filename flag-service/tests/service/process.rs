@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
@@ -40,6 +41,30 @@ async fn serve_keeps_its_database_and_stops_when_told() {
     assert!(status.stdout.starts_with("revision 0, 0 flags"), "{}{}", status.stdout, status.stderr);
     serve.stop().await;
     assert_eq!(open(dir.path()).await.head().revision, 0);
+}
+
+#[tokio::test]
+async fn a_warning_is_logged_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let serve = serve(dir.path()).await;
+    for arguments in
+        [&["flag", "create", "f", "--on", "jürgen"][..], &["flag", "set", "f", "--percentage", "5"]]
+    {
+        assert_eq!(run(dir.path(), &serve.url, arguments).await.code, Some(0));
+    }
+    let log = serve.stop().await;
+    assert_eq!(log.matches("flags[f].organisations.on[0]: not ASCII").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn two_processes_on_one_database_follow_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = tokio::join!(serve(dir.path()), serve(dir.path()));
+    let created = run(dir.path(), &one.url, &["flag", "create", "f"]).await;
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    let followed =
+        async { while !run(dir.path(), &other.url, &["flag", "list"]).await.stdout.contains("\nf ") {} };
+    tokio::time::timeout(Duration::from_secs(20), followed).await.expect("the other takes it up");
 }
 
 #[tokio::test]
@@ -84,7 +109,7 @@ async fn an_answer_that_cannot_be_written_is_a_failure() {
     let token = ["token", "issue", "--key", &format!("{dir}/key/private-key.pem"), "--issuer", "i"];
     let full = "the answer cannot be written to stdout (a change that was asked for is made): No space left on device";
     for arguments in [
-        &["flag", "set", "f"][..],
+        &["flag", "create", "f"][..],
         &["flag", "list"],
         &["status", "--output", "json"],
         &["token", "key", "--out", &out],

@@ -116,11 +116,18 @@ pub(crate) fn submission(change: Change) -> Submission {
     Submission {
         change,
         based_on: None,
+        only_new: false,
         actor: "test".to_owned(),
         source: "api",
         reason: String::new(),
         dry_run: false,
     }
+}
+
+/// Sets a flag, new or not.
+pub(crate) async fn put(writer: &Arc<Writer>, key: &str, mut flag: Value) -> Result<Accepted, WriteError> {
+    flag["key"] = json!(key);
+    writer.submit(submission(Change::PutFlag(serde_json::from_value(flag).unwrap()))).await
 }
 
 /// Merges members into a flag.

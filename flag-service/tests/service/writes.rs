@@ -7,7 +7,7 @@ use rampart::model::Change;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Service, answer, open, patch, submission};
+use crate::support::{Service, answer, open, put, submission};
 
 #[tokio::test]
 async fn a_refused_change_leaves_everything_as_it_was() {
@@ -36,8 +36,13 @@ async fn a_dry_run_says_what_would_change_and_changes_nothing() {
     let service = Service::start().await;
     service.flag("f", 25).await;
     let url = "/api/v1/flags/f?dry_run=true";
-    let said = service.send("PATCH", url, &json!({"percentage": 50})).await.ok();
+    let said = service.send("PATCH", url, &json!({"percentage": 50})).await;
+    // The revision that it would make may be made by somebody else.
+    assert!(!said.headers.contains_key("etag"), "{said:?}");
+    let said = said.ok();
+    assert_eq!(json!([said["applied"], said["revision"]]), json!([false, 1]));
     assert_eq!(said["summary"], "flag f: percentage 25 → 50");
+    assert_eq!(said["resource"]["percentage"], 50);
     service.send("PATCH", url, &json!({"percentage": 130})).await.problem(422);
     assert_eq!(service.get("/api/v1/flags/f").await.ok()["percentage"], 25);
     assert_eq!(service.writer.head().revision, 1);
@@ -52,7 +57,7 @@ async fn fifty_writers_make_fifty_revisions_and_lose_nothing() {
         let writer = Arc::clone(&writer);
         writers.spawn(async move {
             let change = json!({"organisations": {"on": [format!("org-{number}")]}});
-            patch(&writer, &format!("f{number}"), change).await.unwrap().head.revision
+            put(&writer, &format!("f{number}"), change).await.unwrap().head.revision
         });
     }
     let revisions: BTreeSet<u64> = writers.join_all().await.into_iter().collect();
@@ -67,7 +72,7 @@ async fn fifty_writers_make_fifty_revisions_and_lose_nothing() {
 async fn of_many_who_saw_the_same_revision_one_wins() {
     let dir = tempfile::tempdir().unwrap();
     let writer = open(dir.path()).await;
-    patch(&writer, "f", json!({})).await.unwrap();
+    put(&writer, "f", json!({})).await.unwrap();
     let mut writers = JoinSet::new();
     for percentage in 1..=20 {
         let writer = Arc::clone(&writer);
@@ -112,4 +117,37 @@ async fn a_revert_is_a_new_revision_that_the_history_calls_so() {
     answer(service.request("POST", "/api/v1/revert/4")).await.ok();
     let head = service.writer.head();
     assert_eq!(head.state.flags.keys().collect::<Vec<_>>(), ["f", "g"]);
+}
+
+#[tokio::test]
+async fn what_must_be_new_replaces_nothing() {
+    let service = Service::start().await;
+    let create = |url: &str, body: serde_json::Value| {
+        answer(service.request("PUT", url).json(&body).header("if-none-match", "*"))
+    };
+    let flag = "/api/v1/flags/f";
+    create(flag, json!({"percentage": 25})).await.ok();
+    for percentage in [0, 25] {
+        let problem = create(flag, json!({ "percentage": percentage })).await.problem(412);
+        assert_eq!(problem["detail"], "the flag `f` exists already");
+    }
+    create("/api/v1/settings", json!({"default": "deny"})).await.problem(412);
+    answer(service.request("PUT", flag).json(&json!({})).header("if-none-match", "\"1\"")).await.problem(400);
+    assert_eq!(service.writer.head().revision, 1);
+}
+
+#[tokio::test]
+async fn what_is_odd_is_told_with_the_change_that_makes_it_so_and_stays_to_be_seen() {
+    let service = Service::start().await;
+    let flag = json!({"organisations": {"on": ["acme", "jürgen"]}});
+    let warnings = service.send("PUT", "/api/v1/flags/f", &flag).await.ok()["warnings"].clone();
+    assert_eq!(warnings[0]["field"], "organisations.on[1]", "{warnings}");
+    assert!(warnings[0]["problem"].as_str().unwrap().starts_with("not ASCII"), "{warnings}");
+    // Told once: another change is about something else.
+    let next = service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 5})).await.ok();
+    assert_eq!(next["warnings"], json!(null));
+    assert_eq!(service.get("/api/v1/status").await.ok()["warnings"], 1);
+    let standing = service.get("/api/v1/policy/warnings").await;
+    assert_eq!(standing.header("etag"), "\"2\"");
+    assert_eq!(standing.ok()["warnings"][0]["field"], "flags[f].organisations.on[1]");
 }

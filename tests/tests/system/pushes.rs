@@ -42,7 +42,7 @@ fn policy_after_policy_costs_no_memory() {
         // Large enough for one that is kept to be seen.
         let named: Vec<String> = (0..2_000).map(|n| format!("organisation-{n}")).collect();
         let body = serde_json::json!({"organisations": {"on": named}}).to_string().into_bytes();
-        let put = stack.service.client()?.send(Method::PATCH, "/api/v1/flags/large", &[], body).await?;
+        let put = stack.service.client()?.send(Method::PUT, "/api/v1/flags/large", &[], body).await?;
         ensure!(put.status == 200, "{}", put.text());
         let half = if env::var_os("RAMPART_SOAK").is_some() { 1_000 } else { PUSHES };
         let mut seen = Vec::new();

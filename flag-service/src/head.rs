@@ -1,0 +1,84 @@
+//! What is true at one revision, and what is odd about it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rampart_engine::policy::{Policy, Problem, wire};
+
+use crate::model::{Kind, State};
+use crate::published::Published;
+
+/// What is true at one revision.
+#[derive(Debug)]
+pub struct Head {
+    /// The revision.
+    pub revision: u64,
+    /// What operators set up.
+    pub state: State,
+    /// The same, as filters decide by it.
+    pub policy: Policy,
+    /// The same, as it is sent.
+    pub published: Arc<Published>,
+    /// Clusters that effects name and nobody provides. No change may add one; a database written
+    /// before that was asked may hold some.
+    pub unprovided: Vec<Problem>,
+}
+
+impl Head {
+    /// Compiles a state. Of two resources that collide, the engine blames the later; `subject`, the
+    /// one being written, is the one to blame.
+    ///
+    /// # Errors
+    ///
+    /// Everything that the engine refuses.
+    pub fn new(revision: u64, state: State, subject: Option<(Kind, &str)>) -> Result<Self, Vec<Problem>> {
+        let published = Arc::new(state.published(revision));
+        let policy = Policy::compile(&published.policy)
+            .map_err(|problems| blame(published.policy.clone(), subject).unwrap_or(problems))?;
+        let unprovided = state.unprovided(&published);
+        Ok(Self { revision, state, policy, published, unprovided })
+    }
+
+    /// What a change makes of this: judged for what it adds.
+    ///
+    /// # Errors
+    ///
+    /// Everything that the engine refuses; or else every cluster that effects name, nobody provides,
+    /// and was not named before.
+    pub fn followed_by(
+        &self,
+        revision: u64,
+        state: State,
+        subject: Option<(Kind, &str)>,
+    ) -> Result<Self, Vec<Problem>> {
+        let next = Self::new(revision, state, subject)?;
+        let added = next.unprovided.iter().filter(|problem| !self.unprovided.contains(problem));
+        let added: Vec<Problem> = added.cloned().collect();
+        if added.is_empty() { Ok(next) } else { Err(added) }
+    }
+
+    /// What holds, and yet may not be what was meant.
+    pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
+        self.policy.warnings().iter().chain(&self.unprovided)
+    }
+
+    /// The warnings that were not there before.
+    #[must_use]
+    pub fn warnings_since(&self, before: &Self) -> Vec<Problem> {
+        let known: HashSet<(&str, &str)> =
+            before.warnings().map(|warning| (&*warning.field, &*warning.problem)).collect();
+        let new = self.warnings().filter(|warning| !known.contains(&(&*warning.field, &*warning.problem)));
+        new.cloned().collect()
+    }
+}
+
+/// The problems as the engine tells them when it reads `subject` last.
+fn blame(mut policy: wire::Policy, subject: Option<(Kind, &str)>) -> Option<Vec<Problem>> {
+    match subject? {
+        (Kind::Flag, key) => policy.flags.sort_by_key(|flag| flag.key == key),
+        (Kind::Module, id) => policy.modules.sort_by_key(|module| module.id == id),
+        (Kind::Provider, name) => policy.providers.sort_by_key(|provider| provider.name == name),
+        (Kind::Settings, _) => return None,
+    }
+    Policy::compile(&policy).err()
+}

@@ -1,0 +1,57 @@
+//! Which Envoy clusters effects may name: those that the flag service pushes, and those that the
+//! operator says Envoy's bootstrap defines. A request for any other would get 503.
+
+use std::collections::HashSet;
+
+use rampart_engine::policy::{Problem, wire};
+
+use super::State;
+use crate::published::Published;
+
+impl State {
+    /// Clusters that effects name and nobody provides, each with its place.
+    #[must_use]
+    pub fn unprovided(&self, published: &Published) -> Vec<Problem> {
+        let pushed = published.upstreams.iter().map(|upstream| &upstream.cluster);
+        let provided: HashSet<&String> = pushed.chain(&self.settings.clusters).collect();
+        let mut problems = Vec::new();
+        for (at, effect) in published.policy.modules.iter().flat_map(effects) {
+            let changes = &effect.when_on;
+            let mirror = changes.mirror.as_ref().map(|mirror| &mirror.cluster);
+            for (member, cluster) in [("cluster", changes.cluster.as_ref()), ("mirror.cluster", mirror)] {
+                if let Some(cluster) = cluster.filter(|cluster| !provided.contains(cluster)) {
+                    problems
+                        .push(Problem { field: format!("{at}.when_on.{member}"), problem: explain(cluster) });
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// A module's effects and its routes', each with its place.
+fn effects(module: &wire::Module) -> impl Iterator<Item = (String, &wire::Effect)> {
+    let at = format!("modules[{}]", module.id);
+    let of_routes = module.routes.iter().enumerate();
+    let of_routes = of_routes.map(|(number, route)| (format!(".routes[{number}]"), &route.effects));
+    let lists = std::iter::once((String::new(), &module.effects)).chain(of_routes);
+    lists.flat_map(move |(within, effects)| {
+        let at = format!("{at}{within}");
+        let numbered = effects.iter().enumerate();
+        numbered.map(move |(number, effect)| (format!("{at}.effects[{number}]"), effect))
+    })
+}
+
+fn explain(cluster: &str) -> String {
+    let known = "known are `legacy` where it is set, `module/{id}/{version}` of registered modules, and what the \
+                 settings' `clusters` say Envoy's bootstrap defines";
+    let module = cluster.strip_prefix("module/").and_then(|rest| rest.split_once('/'));
+    match module {
+        Some((id, version)) => {
+            format!(
+                "there is no cluster `{cluster}`, for want of module `{id}` in version {version}: {known}"
+            )
+        }
+        None => format!("there is no cluster `{cluster}`: {known}"),
+    }
+}
