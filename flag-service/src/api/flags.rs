@@ -1,6 +1,7 @@
 //! Flags.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
@@ -34,7 +35,11 @@ pub(super) async fn put(
     meta: Meta,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    submit(&api, meta, &key, Change::PutFlag(named(body, "key", &key)?)).await
+    let put = submit(&api, meta, &key, Change::PutFlag(named(body, "key", &key)?)).await;
+    put.map_err(|problem| {
+        problem
+            .advise(StatusCode::PRECONDITION_FAILED, "to change a flag, PATCH it, or use `rampart flag set`")
+    })
 }
 
 pub(super) async fn patch(
@@ -44,7 +49,9 @@ pub(super) async fn patch(
     Body(patch): Body,
 ) -> Result<Response, Problem> {
     let patched = submit(&api, meta, &key, Change::PatchFlag { key: key.clone(), patch }).await;
-    patched.map_err(|problem| problem.where_missing("to make a flag, PUT it, or use `rampart flag create`"))
+    patched.map_err(|problem| {
+        problem.advise(StatusCode::NOT_FOUND, "to make a flag, PUT it, or use `rampart flag create`")
+    })
 }
 
 pub(super) async fn delete(State(api): State<Api>, Name(key): Name, meta: Meta) -> Result<Response, Problem> {

@@ -49,9 +49,9 @@ impl Problem {
         self
     }
 
-    /// Adds what to do where the thing does not exist.
-    pub(super) fn where_missing(mut self, todo: &str) -> Self {
-        if self.status == StatusCode::NOT_FOUND.as_u16() {
+    /// Adds what to do about this status.
+    pub(super) fn advise(mut self, status: StatusCode, todo: &str) -> Self {
+        if self.status == status.as_u16() {
             self.detail = format!("{}; {todo}", self.detail);
         }
         self

@@ -72,7 +72,13 @@ async fn create_makes_and_set_changes() {
         .prints(&["flag", "create", "reports", "--percentage", "5"], "revision 1: flag reports added\n")
         .await;
     let again = service.run(&["flag", "create", "reports"]).await;
-    assert_eq!((again.code, again.stderr.as_str()), (Some(1), "error: the flag `reports` exists already\n"));
+    assert_eq!(
+        (again.code, again.stderr.as_str()),
+        (
+            Some(1),
+            "error: the flag `reports` exists already; to change a flag, PATCH it, or use `rampart flag set`\n"
+        )
+    );
     let typo = service.run(&["flag", "set", "report", "--percentage", "50"]).await;
     assert_eq!(typo.code, Some(1));
     assert!(typo.stderr.contains("did you mean `reports`?") && typo.stderr.contains("rampart flag create"));

@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::runtime::Handle;
 
-use crate::support::{Service, open, patch, put, submission};
+use crate::support::{Service, answer, open, patch, put, submission};
 
 #[tokio::test]
 async fn a_restart_keeps_everything() {
@@ -152,6 +152,40 @@ async fn a_database_of_a_newer_version_is_refused() {
     let error = Store::open(&service.dir.path().join("rampart.db")).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer(9999)), "{error:?}");
     assert!(error.to_string().contains("newer version of Rampart"));
+}
+
+#[tokio::test]
+async fn a_cluster_that_nobody_provides_from_before_that_was_asked_stands_in_no_ones_way() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    service.module("m", json!({})).await.ok();
+    let mut module = serde_json::to_value(&*service.writer.head().state.modules["m"]).unwrap();
+    module["effects"] = json!([{"flag": "f", "when_on": {"cluster": "own"}}]);
+    let pool = database(&service).await;
+    write_behind(&pool, "UPDATE resource SET body = $1 WHERE kind = 'module'", &module.to_string()).await;
+    answer(service.request("POST", "/api/v1/flags/f/kill")).await.ok();
+    assert_eq!(service.writer.head().revision, 4);
+    let standing = service.get("/api/v1/policy/warnings").await.ok();
+    assert_eq!(standing["warnings"][0]["field"], "modules[m].effects[0].when_on.cluster", "{standing}");
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_is_not_written_over() {
+    let service = Service::start().await;
+    service.flag("f", 25).await;
+    let pool = database(&service).await;
+    let flag = json!({"key": "f", "prerequisites": [{"flag": "nobody"}]}).to_string();
+    write_behind(&pool, "UPDATE resource SET body = $1 WHERE kind = 'flag'", &flag).await;
+    let refused = service.send("PATCH", "/api/v1/flags/f", &json!({"percentage": 50})).await.problem(503);
+    assert!(refused["detail"].as_str().unwrap().contains("run the same version"), "{refused}");
+    // What ran goes on running.
+    assert_eq!(service.get("/api/v1/flags/f").await.ok()["percentage"], 25);
+}
+
+/// Writes to the database as another process would.
+async fn write_behind(pool: &SqlitePool, statement: &'static str, value: &str) {
+    sqlx::query(statement).bind(value).execute(pool).await.unwrap();
+    sqlx::query("UPDATE revision SET revision = revision + 1").execute(pool).await.unwrap();
 }
 
 async fn database(service: &Service) -> SqlitePool {

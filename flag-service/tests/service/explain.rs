@@ -69,6 +69,12 @@ async fn an_explanation_is_the_engines_answer_in_words() {
             "needs",
             json!({"percentage": 100, "prerequisites": [{"flag": "lists"}, {"flag": "killed", "value": false}]}),
         ),
+        (
+            "coloured",
+            json!({"percentage": 100, "variants": [{"name": "blue", "weight": 1}, {"name": "red", "weight": 0}]}),
+        ),
+        ("without", json!({"percentage": 100, "prerequisites": [{"flag": "at", "value": false}]})),
+        ("red", json!({"percentage": 100, "prerequisites": [{"flag": "coloured", "variant": "red"}]})),
         ("asks", json!({"percentage": 100, "prerequisites": [{"flag": "requests"}]})),
     ];
     for (key, flag) in &flags {
@@ -97,6 +103,14 @@ async fn an_explanation_is_the_engines_answer_in_words() {
         ("disabled", "acme", "", "", "the flag is disabled".to_owned()),
         ("needs", "evil", "", "", "its prerequisite `lists` is off and must be on".to_owned()),
         ("needs", "", "", "", "its prerequisite `lists` is off and must be on".to_owned()),
+        ("without", "acme", "", "", "its prerequisite `at` is on and must be off".to_owned()),
+        (
+            "red",
+            "acme",
+            "",
+            "",
+            "its prerequisite `coloured` is on as `blue` and must be on as `red`".to_owned(),
+        ),
         ("asks", "acme", "", "", "its prerequisite `requests` cannot be evaluated".to_owned()),
     ] {
         let who = format!("organisation={organisation}&subject={subject}&request_id={request_id}");

@@ -129,7 +129,8 @@ async fn what_must_be_new_replaces_nothing() {
     create(flag, json!({"percentage": 25})).await.ok();
     for percentage in [0, 25] {
         let problem = create(flag, json!({ "percentage": percentage })).await.problem(412);
-        assert_eq!(problem["detail"], "the flag `f` exists already");
+        let todo = "to change a flag, PATCH it, or use `rampart flag set`";
+        assert_eq!(problem["detail"], format!("the flag `f` exists already; {todo}"));
     }
     create("/api/v1/settings", json!({"default": "deny"})).await.problem(412);
     answer(service.request("PUT", flag).json(&json!({})).header("if-none-match", "\"1\"")).await.problem(400);
