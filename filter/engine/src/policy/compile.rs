@@ -4,10 +4,10 @@ use alloc::{format, string::String, string::ToString, vec::Vec};
 use hashbrown::HashSet;
 
 use super::compile_providers::compile_providers;
-use super::wire::{self, Auth, Level, WhenOff};
-use super::{Asked, Effect, Module, Policy, Problem, Route};
+use super::wire;
+use super::{Policy, Problem};
 use crate::flag::Flags;
-use crate::route::{PatternError, RouteTable};
+use crate::route::RouteTable;
 
 pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
     let mut problems = Problems::default();
@@ -42,153 +42,6 @@ pub(super) fn compile(sent: &wire::Policy) -> Result<Policy, Vec<Problem>> {
     Ok(policy)
 }
 
-impl Policy {
-    fn add_module(&mut self, module: &wire::Module, at: &str, sent: &wire::Policy, problems: &mut Problems) {
-        problems.check(&format!("{at}.id"), is_name(&module.id, NAME), NAME_RULE);
-        problems.check(
-            &format!("{at}.version"),
-            is_version(&module.version),
-            "a version is `v` and a number, such as v1",
-        );
-        problems.check(
-            &format!("{at}.namespace"),
-            is_name(&module.namespace, |byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
-            }),
-            "a namespace is 1 to 128 lower-case letters, digits and `-`",
-        );
-        problems.check(&format!("{at}.cluster"), is_name(&module.cluster, CLUSTER), CLUSTER_RULE);
-        check_auth(&module.auth, &format!("{at}.auth"), problems);
-        let told = module.flags.iter().enumerate().filter_map(|(index, key)| {
-            let flag = self.known_flag(key, &format!("{at}.flags[{index}]"), problems)?;
-            Some(Asked { flag, when_off: None })
-        });
-        let told: Vec<Asked> = told.collect();
-        let index = self.modules.len();
-        let effects = self.effects(&module.effects, &sent.flags, &format!("{at}.effects"), problems);
-        let of_effects = |effects: &[Effect]| -> Vec<Asked> {
-            effects.iter().map(|effect| Asked { flag: effect.flag, when_off: None }).collect()
-        };
-        let shared = of_effects(&effects);
-        self.modules.push(Module {
-            id: module.id.as_str().into(),
-            cluster: module.cluster.as_str().into(),
-            effects,
-            mirror_unsafe: module.mirror_unsafe,
-        });
-
-        let everything = [wire::Route { path: "/{*path}".into(), ..wire::Route::default() }];
-        let routes = if module.routes.is_empty() { &everything[..] } else { &module.routes };
-        let gates = self.gates(&module.gates, &format!("{at}.gates"), problems);
-        for (number, route) in routes.iter().enumerate() {
-            let at = format!("{at}.routes[{number}]");
-            if let Some(auth) = &route.auth {
-                check_auth(auth, &format!("{at}.auth"), problems);
-            }
-            let own = self.gates(&route.gates, &format!("{at}.gates"), problems);
-            let effects = self.effects(&route.effects, &sent.flags, &format!("{at}.effects"), problems);
-            let mut asked: Vec<Asked> = Vec::new();
-            for next in gates.iter().chain(&own).chain(&told).chain(&shared).chain(&of_effects(&effects)) {
-                if asked.iter().all(|known| known.flag != next.flag) {
-                    asked.push(Asked { ..*next });
-                }
-            }
-            self.add_route(module, route, &at, sent, problems);
-            self.route_list.push(Route {
-                module: index,
-                pattern: route.path.as_str().into(),
-                auth: route.auth.clone().unwrap_or_else(|| module.auth.clone()),
-                flags: asked,
-                effects,
-            });
-        }
-    }
-
-    fn add_route(
-        &mut self,
-        module: &wire::Module,
-        route: &wire::Route,
-        at: &str,
-        sent: &wire::Policy,
-        problems: &mut Problems,
-    ) {
-        for (index, method) in route.methods.iter().enumerate() {
-            let token = is_name(method, |byte| byte.is_ascii_uppercase() || byte == b'-');
-            problems.check(
-                &format!("{at}.methods[{index}]"),
-                token,
-                "a method is upper-case letters, such as GET",
-            );
-        }
-        let id = u32::try_from(self.route_list.len()).unwrap_or(u32::MAX);
-        match self.routes.insert(&module.version, &module.namespace, &route.path, &route.methods, id) {
-            Ok(()) => {}
-            Err(PatternError::Malformed(problem)) => {
-                problems
-                    .add(&format!("{at}.path"), format!("`{}` is no route pattern: {problem}", route.path));
-            }
-            Err(PatternError::Taken { by, method }) => {
-                let owner = self.place(by);
-                let (owner, pattern) =
-                    owner.map_or(("?", "?"), |place| (&*place.module.id, &*place.route.pattern));
-                let method = method.unwrap_or_else(|| "every method".into());
-                let prefix = format!("/api/v1/modules/{}/{}", module.version, module.namespace);
-                let (id, path) = (&module.id, &route.path);
-                let problem = if owner == id.as_str() {
-                    format!(
-                        "{method} {prefix}{path} is claimed twice by module `{id}` (as `{pattern}` before)"
-                    )
-                } else {
-                    format!(
-                        "{method} {prefix}{path} of module `{id}` is claimed already by module `{owner}` (as `{pattern}`)"
-                    )
-                };
-                problems.add(&format!("{at}.path"), problem);
-            }
-        }
-        let gates = module.gates.iter().chain(&route.gates);
-        if sent.legacy_cluster.is_none() && gates.clone().any(|gate| gate.when_off == WhenOff::Legacy) {
-            problems.add(&format!("{at}.gates"), "`when_off: legacy` needs a `legacy_cluster`".into());
-        }
-    }
-}
-
-/// A list that its level does not look at would be a false promise.
-fn check_auth(auth: &Auth, at: &str, problems: &mut Problems) {
-    let roles = format!("{at}.roles");
-    let permissions = format!("{at}.permissions");
-    match auth.level {
-        Level::None => problems.check(
-            &permissions,
-            auth.permissions.is_empty(),
-            "the level `none` checks no permissions",
-        ),
-        Level::Permission => {
-            problems.check(
-                &permissions,
-                !auth.permissions.is_empty(),
-                "the level `permission` needs at least one",
-            );
-        }
-        Level::Role => problems.check(&roles, !auth.roles.is_empty(), "the level `role` needs at least one"),
-        Level::Basic | Level::Admin => {}
-    }
-    if auth.level != Level::Role {
-        problems.check(&roles, auth.roles.is_empty(), "only the level `role` checks roles");
-    }
-    for (list, at) in [(&auth.permissions, &permissions), (&auth.roles, &roles)] {
-        let printable = |name: &String| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\\'))
-        };
-        problems.check(
-            at,
-            list.iter().all(printable),
-            "a name is visible ASCII without comma, quote and backslash",
-        );
-    }
-}
-
 pub(crate) const NAME: fn(u8) -> bool =
     |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
 pub(crate) const NAME_RULE: &str = "a name is 1 to 128 letters, digits, `_`, `-` and `.`";
@@ -197,11 +50,6 @@ pub(crate) const CLUSTER_RULE: &str = "a cluster name is 1 to 128 letters, digit
 
 pub(crate) fn is_name(name: &str, allowed: fn(u8) -> bool) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-fn is_version(version: &str) -> bool {
-    let number = version.strip_prefix('v').unwrap_or_default();
-    (1..=6).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What is wrong, and what is merely odd, as it is found.

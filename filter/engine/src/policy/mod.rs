@@ -4,6 +4,7 @@
 //! route is claimed twice. Compiling is pure, and collects every problem it finds.
 
 pub(crate) mod compile;
+mod compile_modules;
 mod compile_providers;
 mod effects;
 pub mod wire;
