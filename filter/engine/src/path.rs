@@ -2,8 +2,8 @@
 //!
 //! A path that upstreams may read in two ways is refused, so that no spelling of a gated path gets
 //! past its gate: encoded slashes, encoded or literal backslashes, encoded dots that make dot
-//! segments, `;` parameters, empty segments, control bytes and bytes that no URL may hold. Envoy
-//! normalises before the filter runs; this module does not rely on it.
+//! segments, `;` parameters, empty segments, control bytes, what is no UTF-8 and bytes that no URL
+//! may hold. Envoy normalises before the filter runs; this module does not rely on it.
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -23,7 +23,7 @@ pub enum Target<'a> {
     Outside,
     /// Below [`PREFIX`], well-formed.
     Module(ModulePath<'a>),
-    /// Below [`PREFIX`], but not to be trusted.
+    /// Below [`PREFIX`] or so near to it that a server may think so, but not to be trusted.
     Refused,
 }
 
@@ -45,6 +45,16 @@ pub struct ModulePath<'a> {
 pub struct Segments<'a>(Option<&'a [u8]>);
 
 impl<'a> Segments<'a> {
+    /// The segment at a place, counted from zero, percent-decoded.
+    #[must_use]
+    pub fn nth(self, place: usize) -> Option<Cow<'a, [u8]>> {
+        let mut rest = self;
+        for _ in 0..place {
+            rest = rest.split_first()?.1;
+        }
+        rest.split_first().map(|(segment, _)| segment)
+    }
+
     /// The first segment, percent-decoded, and the others.
     #[must_use]
     pub fn split_first(self) -> Option<(Cow<'a, [u8]>, Self)> {
@@ -61,7 +71,7 @@ impl<'a> Segments<'a> {
 pub fn parse(path: &[u8]) -> Target<'_> {
     let path = path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let Some(below) = path.strip_prefix(PREFIX) else {
-        return Target::Outside;
+        return if resembles(path) { Target::Refused } else { Target::Outside };
     };
     let below = below.strip_suffix(b"/").unwrap_or(below);
     let count = below.split(|byte| *byte == b'/').count();
@@ -76,6 +86,53 @@ pub fn parse(path: &[u8]) -> Target<'_> {
     };
     let (namespace, rest) = others.split_first().unwrap_or((Cow::Borrowed(b""), Segments(None)));
     Target::Module(ModulePath { version, namespace, rest })
+}
+
+/// Whether a lenient server may take a path for one below [`PREFIX`]: in capitals, escaped, with
+/// `;` parameters, backslashes or doubled slashes. It would get past the gates in front of the
+/// legacy application, which is asked for everything outside.
+fn resembles(mut path: &[u8]) -> bool {
+    let (mut wanted, mut last, mut parameter) = (PREFIX, 0, false);
+    while let Some((byte, rest)) = read_leniently(path) {
+        path = rest;
+        parameter = byte == b';' || (parameter && byte != b'/');
+        if parameter || (byte == b'/' && last == b'/') {
+            continue;
+        }
+        last = byte;
+        match wanted.split_first() {
+            Some((next, others)) if *next == byte => wanted = others,
+            Some(_) => return false,
+            None => return true,
+        }
+    }
+    wanted.is_empty()
+}
+
+/// The first byte as a lenient server reads it, and what follows.
+fn read_leniently(path: &[u8]) -> Option<(u8, &[u8])> {
+    let (first, rest) = path.split_first()?;
+    let escaped = || {
+        let ([high, low], rest) = rest.split_first_chunk()?;
+        Some(((hex(*high)? << 4) | hex(*low)?, rest))
+    };
+    let (byte, rest) = escaped().filter(|_| *first == b'%').unwrap_or((*first, rest));
+    Some((if byte == b'\\' { b'/' } else { byte.to_ascii_lowercase() }, rest))
+}
+
+/// A well-formed module path with `prefix` in place of everything up to and including the namespace;
+/// what follows is kept byte for byte, the query included. The prefix has no trailing slash.
+#[must_use]
+pub fn rewrite(path: &[u8], prefix: &str) -> Vec<u8> {
+    let mut slashes = 0;
+    let after_namespace = |byte: &u8| {
+        slashes += usize::from(*byte == b'/');
+        slashes == 2 || matches!(byte, b'?' | b'#')
+    };
+    let below = path.strip_prefix(PREFIX).unwrap_or_default();
+    let rest = below.iter().position(after_namespace).and_then(|end| below.get(end..)).unwrap_or_default();
+    let root: &[u8] = if prefix.is_empty() && !rest.starts_with(b"/") { b"/" } else { b"" };
+    [prefix.as_bytes(), root, rest].concat()
 }
 
 /// One segment, percent-decoded; none where its meaning is open to interpretation.
@@ -111,8 +168,8 @@ const fn is_allowed(byte: u8) -> bool {
         )
 }
 
-/// Percent-decodes; none for a truncated or non-hexadecimal escape, and for an escaped byte that a
-/// server might act upon after decoding.
+/// Percent-decodes; none for a truncated or non-hexadecimal escape, for what is no UTF-8, and for an
+/// escaped byte that a server might act upon after decoding.
 fn decode(segment: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut bytes = segment.iter().copied();
@@ -127,6 +184,8 @@ fn decode(segment: &[u8]) -> Option<Vec<u8>> {
             byte
         });
     }
+    // Overlong UTF-8 (`%c0%ae`) is a dot to those who do not check.
+    core::str::from_utf8(&decoded).ok()?;
     Some(decoded)
 }
 
@@ -167,7 +226,9 @@ mod tests {
             "*",
             "/api/v1/modules",
             "/api/v1/modulesx/v1",
-            "/API/v1/modules/v1/ns",
+            "/API/v1/modules",
+            "/api/v1/modules;x",
+            "/api/v1/module%73x/v1",
             "/x?/api/v1/modules/",
         ] {
             assert_eq!(parse(path.as_bytes()), Target::Outside, "{path}");
@@ -198,8 +259,27 @@ mod tests {
             "v1/ns/a b",
             "v1/ns/caf\u{e9}",
             "v1/ns/a|b",
+            "v1/ns/caf%e9",
+            "v1/ns/%c0%ae%c0%ae/a",
+            "v1/ns/%c0%af",
+            "v1/ns/%ed%a0%80",
         ] {
             let path = alloc::format!("/api/v1/modules/{tail}");
+            assert_eq!(parse(path.as_bytes()), Target::Refused, "{path}");
+        }
+        for path in [
+            "/API/v1/modules/v1/ns",
+            "/api/v1/Modules/",
+            "/%61pi/v1/modules/v1/ns",
+            "/api/v1/module%53/v1/ns",
+            "/api/v1/modules;x/v1/ns",
+            "/api;/v1;a=b;c/modules/v1/ns",
+            "/;x/api/v1/modules/v1/ns",
+            "//api/v1///modules/v1/ns",
+            "/api\\v1/modules%5Cv1/ns",
+            "/api/v1/modules%2fv1/ns",
+            "/api%3bx/v1/modules/v1",
+        ] {
             assert_eq!(parse(path.as_bytes()), Target::Refused, "{path}");
         }
         let long = alloc::format!("/api/v1/modules/v1/ns/{}", "a".repeat(MAX_LENGTH));

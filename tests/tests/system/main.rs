@@ -11,6 +11,7 @@
 //! - `hostile`: traffic that no honest client sends.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
+//! - `paths`: a gated path, spelt in every way that clients have tried.
 //! - `pushes`: many policies, one after another.
 //! - `refusals`: changes that are refused, and changes that are taken back.
 //! - `resilience`: parts that come late, go away and come back.
@@ -31,6 +32,7 @@ mod headers;
 mod hostile;
 mod jwt_corpus;
 mod passing;
+mod paths;
 mod pushes;
 mod refusals;
 mod resilience;

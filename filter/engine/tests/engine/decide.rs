@@ -34,6 +34,7 @@ fn paths_lead_to_modules_or_are_refused() {
         ("/v1/analytics/../data", "400 malformed_path"),
         ("/v1/analytics/data;x", "400 malformed_path"),
         ("/v1/analytics/%2fdata", "400 malformed_path"),
+        ("/v1/analytics/%c0%ae%c0%ae/data", "400 malformed_path"),
         ("/v1//data", "400 malformed_path"),
     ] {
         assert_eq!(world.get(path, &token), expected, "{path}");
