@@ -49,6 +49,12 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         }
         written &= host::add_request_header(name, value.as_bytes());
     }
+    if let Some(path) = &forward.path {
+        // As Envoy's own rewriting tells it; a client's word for it must not stand.
+        let public = headers.first(":path").unwrap_or_default();
+        written &= host::replace_request_header("x-envoy-original-path", public);
+        written &= host::replace_request_header(":path", path);
+    }
     tell_place(forward.place);
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
     finish(written, forward.arm.as_str(), revision)

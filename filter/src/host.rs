@@ -33,6 +33,13 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> Status;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
     fn proxy_send_local_response(
@@ -120,6 +127,21 @@ pub(crate) fn add_request_header(name: &str, value: &[u8]) -> bool {
     // SAFETY: pointers and lengths are of live slices.
     let status = unsafe {
         proxy_add_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+    status == OK
+}
+
+/// Puts a request header in place of every one of this name; whether the host did.
+pub(crate) fn replace_request_header(name: &str, value: &[u8]) -> bool {
+    // SAFETY: pointers and lengths are of live slices.
+    let status = unsafe {
+        proxy_replace_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
     };
     status == OK
 }

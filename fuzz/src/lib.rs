@@ -135,6 +135,12 @@ fn judge(
                 token.check_time(NOW).expect("the token is valid now");
             }
             let by_module = forward.arm == Arm::Module;
+            if let Some(path) = &forward.path {
+                let sent = headers.iter().find(|(name, _)| name == b":path").map(|(_, path)| &path[..]);
+                let rest = path.strip_prefix(b"/in").expect("the module's own prefix");
+                assert!(by_module && sent.unwrap_or_default().ends_with(rest), "the rest is not kept");
+                assert!(rest.is_empty() || b"/?#".contains(&rest[0]), "the prefix runs on");
+            }
             Answer { forwarded: true, by_module, text: format!("{} {:?}", forward.cluster, forward.flags) }
         }
         Decision::Refuse(refusal, _) => {
@@ -204,7 +210,10 @@ fn compiled(percentage: u8) -> Box<Policy> {
                   "auth": { "level": "permission", "permissions": ["read"] } },
                 { "path": "/admin", "auth": { "level": "admin" } }
             ] },
-            { "id": "two", "version": "v2", "namespace": "two", "cluster": second, "gates": gate }
+            { "id": "two", "version": "v2", "namespace": "two", "cluster": second, "gates": gate,
+              "aliases": ["zwei"], "rewrite": { "prefix": "/in" } },
+            { "id": "three", "version": "v1", "namespace": "three", "cluster": first,
+              "routes": [{ "path": "/{organisation}/x", "tenant": { "path": "organisation" } }] }
         ]
     });
     Box::new(Policy::from_json(policy.to_string().as_bytes()).expect("the sample compiles"))
@@ -221,7 +230,7 @@ fn request(path: &[u8], token: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Headers from bytes: what each is comes from its first byte, so that most are of interest.
 fn requested(mut data: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    const PATHS: [&str; 5] = ["v1/one/none", "v1/one/basic", "v1/one/a/b", "v1/one/admin", "v2/two/"];
+    const PATHS: [&str; 5] = ["v1/one/none", "v1/one/basic", "v1/three/o/x", "v1/one/admin", "v2/zwei/"];
     let claims = |organisation: &[u8]| {
         let organisation = String::from_utf8_lossy(organisation);
         json!({ "iss": "i", "aud": "a", "exp": NOW + 60, "org_id": organisation, "permissions": ["read"] })

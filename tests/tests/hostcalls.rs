@@ -146,6 +146,35 @@ fn without_the_hosts_cryptography_the_filter_verifies_itself() -> Result<()> {
 }
 
 #[test]
+fn a_modules_own_path_and_pace_cost_one_write_each() -> Result<()> {
+    let mut world = World::configured()?;
+    let token = world.token("alice")?;
+    world.get(REPORTS, &token)?;
+    let (plain, _) = split(&world.get(REPORTS, &token)?);
+    let module = &mut world.policy["modules"][0];
+    module["rewrite"] = json!({ "prefix": "/internal" });
+    module["tenant"] = json!({ "header": "x-organisation-id" });
+    module["timeout_ms"] = json!(5_000);
+    world.configure()?;
+    let path = format!("{REPORTS}?q=%2F");
+    let bearer = format!("Bearer {token}");
+    let rewritten = world.host.request(&[
+        (":method", "GET"),
+        (":path", &*path),
+        ("authorization", &*bearer),
+        ("x-envoy-original-path", "/forged"),
+        ("x-organisation-id", "acme"),
+    ])?;
+    assert!(rewritten.continues, "{:?}", rewritten.reply);
+    assert_eq!(rewritten.header(":path"), Some("/internal/reports?q=%2F"));
+    let told = rewritten.headers.iter().filter(|(name, _)| name == b"x-envoy-original-path");
+    assert_eq!(told.map(|(_, value)| &value[..]).collect::<Vec<_>>(), [path.as_bytes()]);
+    // The path, the path it was, the timeout; whose data it is costs no call.
+    assert_eq!(split(&rewritten), (plain + 3, BTreeMap::from(READS)));
+    Ok(())
+}
+
+#[test]
 fn a_refusal_reads_once_and_answers_once() -> Result<()> {
     let mut world = World::configured()?;
     let good = world.token("alice")?;

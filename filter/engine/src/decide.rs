@@ -25,7 +25,7 @@ pub struct Context<'a> {
 }
 
 /// Decides about one request. An unauthenticated caller learns nothing of flags, since the order
-/// is fixed: path, token, permission, flag.
+/// is fixed: path, token, tenancy, permission, flag. Nor does an outsider learn of permissions.
 #[must_use]
 pub fn decide<'p>(policy: &'p Policy, headers: &impl Headers, context: &mut Context<'_>) -> Decision<'p> {
     let path = match (path::parse(headers.first(":path").unwrap_or_default()), policy.outside) {
@@ -38,7 +38,7 @@ pub fn decide<'p>(policy: &'p Policy, headers: &impl Headers, context: &mut Cont
         Ok(place) => place,
         Err(refusal) => return Decision::Refuse(refusal, None),
     };
-    let admitted = admit(policy, place, headers, context);
+    let admitted = admit(policy, place, &path, headers, context);
     match admitted.and_then(|admitted| dispatch(policy, place, headers, admitted, context.now)) {
         Ok(forward) => Decision::Forward(forward),
         Err(refusal) => Decision::Refuse(refusal, Some(place)),
@@ -59,6 +59,7 @@ fn find<'p>(policy: &'p Policy, path: &ModulePath<'_>, method: &[u8]) -> Result<
 fn admit(
     policy: &Policy,
     place: Place<'_>,
+    path: &ModulePath<'_>,
     headers: &impl Headers,
     context: &mut Context<'_>,
 ) -> Result<Option<(Rc<Verified>, SourceId)>, Refusal> {
@@ -66,6 +67,9 @@ fn admit(
         return Ok(None);
     }
     let (token, source) = auth::authenticate(policy, headers, context).map_err(Refusal::new)?;
+    if let Some(tenant) = &place.route.tenant {
+        tenant.check(path.rest, headers, token.identity.organisation.as_deref())?;
+    }
     auth::authorise(&place.route.auth, &policy.admin_roles, &token.identity)?;
     Ok(Some((token, source)))
 }
@@ -109,10 +113,25 @@ fn dispatch<'p>(
     let cluster = cluster.ok_or(Refusal::new(Reason::NoPolicy))?;
     let withheld = token.as_ref().is_some_and(|token| !token.forward);
     let withhold = source.filter(|_| withheld).and_then(|source| policy.providers.sources().get(source));
+    // They describe the module: what it replaces knows the public path and has its own pace.
+    let (path, router) = match arm {
+        Arm::Module => (seen_path(place, headers), router_headers(place)),
+        Arm::Legacy => (None, Vec::new()),
+    };
     let mut forward =
-        Forward { place, arm, cluster, token, withhold, flags, headers: Vec::new(), mirror: None };
+        Forward { place, arm, cluster, path, token, withhold, flags, headers: router, mirror: None };
     take_effect(&mut forward, headers);
     Ok(forward)
+}
+
+/// The path that the module sees, where it asks for another than the client's.
+fn seen_path(place: Place<'_>, headers: &impl Headers) -> Option<Vec<u8>> {
+    let prefix = place.module.rewrite.as_deref()?;
+    Some(path::rewrite(headers.first(":path").unwrap_or_default(), prefix))
+}
+
+fn router_headers<'p>(place: Place<'p>) -> Vec<(&'p str, &'p str)> {
+    place.route.headers.iter().map(|(name, value)| (*name, &**value)).collect()
 }
 
 /// Applies the effects of the flags that are on, the module's before the route's: the later wins.

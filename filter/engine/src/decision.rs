@@ -37,6 +37,8 @@ pub struct Forward<'p> {
     pub arm: Arm,
     /// The Envoy cluster of that implementation.
     pub cluster: &'p str,
+    /// The path that the module sees, where that is not the client's.
+    pub path: Option<Vec<u8>>,
     /// Who calls; none on a route that asks for no token.
     pub token: Option<Rc<Verified>>,
     /// Where the token stands that the upstream must not see.
@@ -102,6 +104,7 @@ pub struct Refusal {
 #[expect(missing_docs, reason = "`describe` below says what each means")]
 pub enum Reason {
     MalformedPath,
+    MalformedTenant,
     MissingToken,
     MultipleTokens,
     OversizedToken,
@@ -117,6 +120,7 @@ pub enum Reason {
     DeniedToken,
     ExpiredToken,
     TokenNotYetValid,
+    CrossTenant,
     MissingPermission,
     MissingRole,
     FlagOff,
@@ -134,6 +138,9 @@ impl Reason {
     const fn describe(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::MalformedPath => (400, "malformed_path", "the path can be read in more than one way"),
+            Self::MalformedTenant => {
+                (400, "malformed_tenant", "the request must name one organisation, once, in the header")
+            }
             Self::MissingToken => (401, "missing_token", "a bearer token is required"),
             Self::MultipleTokens => (401, "multiple_tokens", "more than one token was sent"),
             Self::OversizedToken => (401, "oversized_token", "the token is too long"),
@@ -151,6 +158,7 @@ impl Reason {
             Self::DeniedToken => (401, "denied_token", "the token has been withdrawn"),
             Self::ExpiredToken => (401, "expired_token", "the token has expired"),
             Self::TokenNotYetValid => (401, "token_not_yet_valid", "the token is not valid yet"),
+            Self::CrossTenant => (403, "cross_tenant", "the token is not for the organisation asked about"),
             Self::MissingPermission => (403, "missing_permission", "the token lacks the permission"),
             Self::MissingRole => (403, "missing_role", "the token lacks a role that may call this"),
             Self::FlagOff => (403, "flag_off", "this is not switched on for the organisation"),
@@ -207,6 +215,12 @@ impl Refusal {
         Self { reason, subject: None }
     }
 
+    /// The request must name one organisation in this header.
+    #[must_use]
+    pub fn malformed_tenant(header: &str) -> Self {
+        Self { reason: Reason::MalformedTenant, subject: Some(header.into()) }
+    }
+
     /// The token lacks this permission.
     #[must_use]
     pub fn missing_permission(name: &str) -> Self {
@@ -243,7 +257,7 @@ impl Refusal {
             )),
             (403, Reason::MissingPermission, Some(name)) => headers
                 .push(("www-authenticate", format!("Bearer error=\"insufficient_scope\", scope=\"{name}\""))),
-            (403, Reason::MissingRole, _) => {
+            (403, Reason::MissingRole | Reason::CrossTenant, _) => {
                 headers.push(("www-authenticate", "Bearer error=\"insufficient_scope\"".into()));
             }
             (405, _, Some(methods)) => headers.push(("allow", methods.clone())),

@@ -32,6 +32,7 @@ pub mod path;
 pub mod policy;
 pub mod request;
 pub mod route;
+pub mod tenant;
 pub mod token_cache;
 pub mod token_source;
 pub mod verify;

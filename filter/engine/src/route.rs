@@ -88,6 +88,12 @@ impl RouteTable {
     }
 }
 
+/// The place of a pattern's parameter `{name}` among its segments, counted from zero.
+pub(crate) fn parameter(pattern: &str, name: &str) -> Option<usize> {
+    let is_it = |text: &str| text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) == Some(name);
+    pattern.strip_prefix('/')?.split('/').position(is_it)
+}
+
 /// One segment of a pattern.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment<'a> {
@@ -105,11 +111,16 @@ fn parse_pattern(pattern: &str) -> Result<Vec<Segment<'_>>, PatternError> {
         return Ok(Vec::new());
     }
     let mut segments = Vec::new();
+    let mut names = Vec::new();
     for text in below.split('/') {
         if matches!(segments.last(), Some(Segment::Rest)) {
             return Err(PatternError::Malformed("nothing may follow `{*name}`"));
         }
         let parameter = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        if parameter.is_some_and(|name| names.contains(&name)) {
+            return Err(PatternError::Malformed("each of its parameters needs a name of its own"));
+        }
+        names.extend(parameter);
         segments.push(match parameter.map(|name| (name.strip_prefix('*').is_some(), name.trim_start_matches('*'))) {
             Some((rest, name)) if is_name(name) => if rest { Segment::Rest } else { Segment::One },
             Some(_) => {
@@ -284,7 +295,7 @@ mod tests {
     fn malformed_patterns_are_refused() {
         for pattern in [
             "", "a", "/a//b", "/{}", "/{*}", "/{a-b}", "/{*x}/b", "/a b", "/..", "/a%2fb", "/x;y", "/{a",
-            "/a{b}",
+            "/a{b}", "/{a}/{a}",
         ] {
             let result = insert(&mut RouteTable::default(), pattern, &[], 0);
             assert!(matches!(result, Err(PatternError::Malformed(_))), "{pattern}: {result:?}");

@@ -1,6 +1,6 @@
 //! A module: the manifest as its team writes it, and the module with everything filled in.
 
-use rampart_engine::policy::wire::{self, Auth, Effect, Gate, Route};
+use rampart_engine::policy::wire::{self, Auth, Effect, Gate, Retry, Rewrite, Route, Tenant};
 use serde::{Deserialize, Serialize};
 
 use crate::published::Endpoint;
@@ -20,11 +20,26 @@ pub struct Manifest {
     /// The namespace segment of its paths. Unset: the id with `-` for `_`, in lower case.
     #[serde(default)]
     pub namespace: Option<String>,
+    /// Further namespaces, of the same version, that lead to the same routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// Where it runs.
     pub endpoints: Vec<Endpoint>,
     /// Who may call its routes, unless a route says otherwise.
     #[serde(default)]
     pub auth: Auth,
+    /// Where requests name the organisation that they are about, unless a route says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
+    /// What it sees in place of the public path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
+    /// How long it may take to answer, unless a route says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// When requests are tried again, unless a route says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Flags that must be on for it to serve.
     #[serde(default)]
     pub gates: Vec<Gate>,
@@ -51,8 +66,13 @@ pub struct Module {
     pub description: String,
     pub version: String,
     pub namespace: String,
+    pub aliases: Vec<String>,
     pub endpoints: Vec<Endpoint>,
     pub auth: Auth,
+    pub tenant: Option<Tenant>,
+    pub rewrite: Option<Rewrite>,
+    pub timeout_ms: Option<u32>,
+    pub retry: Option<Retry>,
     pub gates: Vec<Gate>,
     pub effects: Vec<Effect>,
     pub mirror_unsafe: bool,
@@ -72,8 +92,13 @@ impl Module {
             id: self.id.clone(),
             version: self.version.clone(),
             namespace: self.namespace.clone(),
+            aliases: self.aliases.clone(),
             cluster: self.cluster(),
             auth: self.auth.clone(),
+            tenant: self.tenant.clone(),
+            rewrite: self.rewrite.clone(),
+            timeout_ms: self.timeout_ms,
+            retry: self.retry.clone(),
             gates: self.gates.clone(),
             effects: self.effects.clone(),
             mirror_unsafe: self.mirror_unsafe,
@@ -90,8 +115,13 @@ impl From<Manifest> for Module {
             description,
             version,
             namespace,
+            aliases,
             endpoints,
             auth,
+            tenant,
+            rewrite,
+            timeout_ms,
+            retry,
             gates,
             effects,
             mirror_unsafe,
@@ -104,8 +134,13 @@ impl From<Manifest> for Module {
             description,
             version,
             namespace,
+            aliases,
             endpoints,
             auth,
+            tenant,
+            rewrite,
+            timeout_ms,
+            retry,
             gates,
             effects,
             mirror_unsafe,
@@ -122,8 +157,13 @@ impl From<Module> for Manifest {
             description,
             version,
             namespace,
+            aliases,
             endpoints,
             auth,
+            tenant,
+            rewrite,
+            timeout_ms,
+            retry,
             gates,
             effects,
             mirror_unsafe,
@@ -136,8 +176,13 @@ impl From<Module> for Manifest {
             description,
             version,
             namespace,
+            aliases,
             endpoints,
             auth,
+            tenant,
+            rewrite,
+            timeout_ms,
+            retry,
             gates,
             effects,
             mirror_unsafe,

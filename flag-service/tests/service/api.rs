@@ -105,6 +105,44 @@ async fn an_effect_names_a_cluster_that_somebody_provides() {
 }
 
 #[tokio::test]
+async fn a_conflict_by_alias_names_alias_and_owner() {
+    let service = Service::start().await;
+    let routes = json!([{"methods": ["GET"], "path": "/users/{id}"}]);
+    service.module("first", json!({"aliases": ["people"], "routes": routes})).await.ok();
+    let body = service.module("people", json!({"routes": routes})).await.problem(422);
+    assert_eq!(body["errors"][0]["field"], "routes[0].path");
+    let problem = body["errors"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("by module `first` (as `/users/{id}`, alias `people`)"), "{problem}");
+}
+
+#[tokio::test]
+async fn what_a_manifest_says_comes_back_and_reaches_the_policy() {
+    let service = Service::start().await;
+    let said = json!({
+        "auth": {"level": "basic", "permissions": [], "roles": []},
+        "aliases": ["sales"], "tenant": {"header": "x-organisation-id"}, "rewrite": {"prefix": "/internal"},
+        "timeout_ms": 5000, "retry": {"on": ["reset"], "max_retries": 2, "per_try_timeout_ms": 1000},
+        "routes": [{
+            "methods": ["GET"], "path": "/of/{organisation}", "gates": [], "tenant": {"path": "organisation"},
+            "timeout_ms": 7000, "retry": {"on": [], "max_retries": 1}
+        }]
+    });
+    service.module("orders", said.clone()).await.ok();
+    let registered = service.get("/api/v1/module-management/modules/orders").await.ok();
+    let policy = service.get("/api/v1/policy").await.ok();
+    for (member, value) in said.as_object().unwrap() {
+        assert_eq!(&registered[member], value, "{member}");
+        assert_eq!(&policy["modules"][0][member], value, "{member}");
+    }
+    // What is not said is not there, so that a policy without it can be read by a filter before this.
+    service.module("orders", json!({})).await.ok();
+    let registered = service.get("/api/v1/module-management/modules/orders").await.ok();
+    for member in ["aliases", "tenant", "rewrite", "timeout_ms", "retry"] {
+        assert!(registered.get(member).is_none(), "{member}");
+    }
+}
+
+#[tokio::test]
 async fn every_refusal_is_a_problem_document() {
     let service = Service::start().await;
     service.get("/nowhere").await.problem(404);

@@ -7,6 +7,7 @@ pub(crate) mod compile;
 mod compile_modules;
 mod compile_providers;
 mod effects;
+mod upstream;
 pub mod wire;
 
 use alloc::{boxed::Box, string::String, string::ToString, vec::Vec};
@@ -18,6 +19,7 @@ use crate::flag::{FlagId, Flags};
 use crate::identity::Identity;
 use crate::jwks::PublicKey;
 use crate::route::{RouteId, RouteTable};
+use crate::tenant::Tenant;
 use wire::{Algorithm, Auth, Claims, Outside, Requirement, TokenSource, WhenOff};
 
 pub use effects::Effect;
@@ -87,6 +89,8 @@ pub struct Module {
     pub id: Box<str>,
     /// The cluster that serves it.
     pub cluster: Box<str>,
+    /// What it sees in place of everything up to the namespace, without a trailing slash.
+    pub rewrite: Option<Box<str>>,
     /// What flags change about its requests.
     pub effects: Vec<Effect>,
     /// Whether requests may be mirrored whose method is not safe.
@@ -102,6 +106,10 @@ pub struct Route {
     pub pattern: Box<str>,
     /// Who may call: the route's own, or else the module's.
     pub auth: Auth,
+    /// Where a request names the organisation that it is about.
+    pub tenant: Option<Tenant>,
+    /// Headers by which Envoy's router is told of timeouts and retries, where the module serves.
+    pub headers: Vec<(&'static str, Box<str>)>,
     /// The flags to ask, each once: the module's gates, the route's gates, what the module is told,
     /// and those of the effects.
     pub flags: Vec<Asked>,

@@ -7,6 +7,7 @@
 mod effect;
 mod flag;
 mod provider;
+mod route;
 
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use effect::{Effect, Mirror, WhenOn};
 pub use flag::{By, Exclusive, Flag, Named, Overrides, Prerequisite, Term, Variant};
 pub use provider::{Algorithm, BadKey, ClaimPath, Claims, Jwk, Jwks, Provider, Requirement, TokenSource};
+pub use route::{Retry, Rewrite, Tenant};
 
 /// The format this engine reads; the `schema` field of every policy.
 pub const SCHEMA: u32 = 1;
@@ -92,11 +94,26 @@ pub struct Module {
     pub version: String,
     /// Second path segment after the prefix.
     pub namespace: String,
+    /// Further namespaces, of the same version, that lead to the same routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// Envoy cluster that serves the module.
     pub cluster: String,
     /// Who may call the module's routes, unless a route says otherwise.
     #[serde(default)]
     pub auth: Auth,
+    /// Where requests name the organisation that they are about, unless a route says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
+    /// What the module sees in place of the public path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
+    /// How long the module may take to answer, unless a route says otherwise. 0: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// When requests are tried again, unless a route says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Flags that must be on for the module to serve; the first that is off decides.
     #[serde(default)]
     pub gates: Vec<Gate>,
@@ -127,6 +144,15 @@ pub struct Route {
     /// Replaces the module's `auth` for this route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// Replaces the module's `tenant`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
+    /// Replaces the module's `timeout_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// Replaces the module's `retry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Gates of this route, asked after the module's.
     #[serde(default)]
     pub gates: Vec<Gate>,

@@ -5,6 +5,8 @@
 //! - `definition`: what may flags and effects say?
 //! - `flags`: what always holds of percentages?
 //! - `targeting`: which rule of a flag decides?
+//! - `modules`: what does a module's manifest say besides who may call?
+//! - `tenancy`: is a request about the caller's own organisation?
 //! - `effects`: what do flags change about a request?
 //! - `hostile`: does anything a client sends hurt?
 //! - `providers`: what may a provider ask of its tokens?
@@ -16,9 +18,11 @@ mod definition;
 mod effects;
 mod flags;
 mod hostile;
+mod modules;
 mod policy;
 mod providers;
 mod standards;
 mod targeting;
+mod tenancy;
 mod tokens;
 mod world;

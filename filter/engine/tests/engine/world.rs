@@ -106,6 +106,14 @@ impl World {
         edit(flags.iter_mut().find(|flag| flag["key"] == key).unwrap());
     }
 
+    /// Adds a module, `v1` of the namespace that is its id.
+    pub(crate) fn module(&mut self, id: &str, mut module: Value) {
+        for (member, value) in [("id", id), ("version", "v1"), ("namespace", id), ("cluster", id)] {
+            module[member] = value.into();
+        }
+        self.policy["modules"].as_array_mut().unwrap().push(module);
+    }
+
     /// A token of the policy's issuer.
     pub(crate) fn token(&self, claims: &Value) -> String {
         self.sign(r#"{"alg":"ES256","kid":"ec"}"#, &claims.to_string())
@@ -139,6 +147,8 @@ impl World {
             Decision::Forward(forward) => {
                 let mut words = vec![forward.cluster.to_owned()];
                 words.extend(forward.headers.iter().map(|(name, value)| format!("{name}={value}")));
+                let path = forward.path.iter().map(|path| String::from_utf8_lossy(path).into_owned());
+                words.extend(path.map(|path| format!("path={path}")));
                 words.extend(forward.mirror.map(|cluster| format!("mirror={cluster}")));
                 words.join(" ")
             }
