@@ -4,6 +4,7 @@
 use crate::{
     issuer::AUDIENCE,
     paths,
+    service::CliOutput,
     stack::{Options, Ports, Stack},
     wait::{SOON, eventually},
 };
@@ -105,9 +106,7 @@ impl Stack {
             let text = fs::read(&file).with_context(|| file.display().to_string())?;
             let mut module: Value = serde_json::from_slice(&text)?;
             module["endpoints"] = json!([upstream.address().to_string()]);
-            let copy = dir.join(format!("{manifest}.json"));
-            fs::write(&copy, module.to_string())?;
-            self.service.cli(&["module", "register", &copy.display().to_string()]).await?.ok()?;
+            self.register(dir, &module).await?.ok()?;
         }
         self.ready().await?;
         // What was registered last is the sign that everything is in force.
@@ -115,6 +114,17 @@ impl Stack {
         let asked = async || Ok(self.client()?.send(Method::POST, last, &[], Vec::new()).await?.status);
         self.on_every_worker("the sample policy", 401, asked).await?;
         Ok(())
+    }
+
+    /// Registers a module by a manifest, with its file in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be run.
+    pub async fn register(&self, dir: &Path, manifest: &Value) -> Result<CliOutput> {
+        let file = dir.join(format!("{}.json", manifest["id"].as_str().context("no id")?));
+        fs::write(&file, manifest.to_string())?;
+        self.service.cli(&["module", "register", &file.display().to_string()]).await
     }
 
     /// Adds the issuer `https://development.example`, whose key lies in `dir` for
@@ -154,7 +164,11 @@ impl Stack {
     }
 
     /// Waits until every worker answers `wanted`; how long it took until one did.
-    async fn on_every_worker<T: PartialEq + Debug>(
+    ///
+    /// # Errors
+    ///
+    /// When one does not in time.
+    pub async fn on_every_worker<T: PartialEq + Debug>(
         &self,
         what: &str,
         wanted: T,

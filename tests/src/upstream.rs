@@ -57,9 +57,15 @@ impl Echo {
 /// A running upstream; stopped on drop.
 #[derive(Debug)]
 pub struct Upstream {
-    name: String,
     server: Server,
-    requests: Arc<AtomicUsize>,
+    state: Arc<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    name: String,
+    requests: AtomicUsize,
+    failures: AtomicUsize,
 }
 
 impl Upstream {
@@ -69,16 +75,16 @@ impl Upstream {
     ///
     /// When no port can be bound.
     pub async fn start(name: &str) -> Result<Self> {
-        let requests = Arc::new(AtomicUsize::new(0));
-        let state = (Arc::from(name), Arc::clone(&requests));
-        let server = Server::start(Router::new().fallback(echo).with_state(state)).await?;
-        Ok(Self { name: name.to_owned(), server, requests })
+        let (requests, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let state = Arc::new(Seen { name: name.to_owned(), requests, failures });
+        let server = Server::start(Router::new().fallback(echo).with_state(Arc::clone(&state))).await?;
+        Ok(Self { server, state })
     }
 
     /// The name it answers with.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.state.name
     }
 
     /// Where it listens.
@@ -90,20 +96,26 @@ impl Upstream {
     /// How many requests it has received since its start.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Answers as many requests as this with 503, from the next one on.
+    pub fn fail(&self, requests: usize) {
+        self.state.failures.store(requests, Ordering::SeqCst);
     }
 }
 
-async fn echo(
-    State((name, requests)): State<(Arc<str>, Arc<AtomicUsize>)>,
-    request: Request<Body>,
-) -> Result<Json<Echo>, StatusCode> {
-    requests.fetch_add(1, Ordering::SeqCst);
+async fn echo(State(seen): State<Arc<Seen>>, request: Request<Body>) -> Result<Json<Echo>, StatusCode> {
+    seen.requests.fetch_add(1, Ordering::SeqCst);
+    let one_less = |left: usize| left.checked_sub(1);
+    if seen.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let (head, body) = request.into_parts();
     let body = to_bytes(body, BODY_LIMIT).await.map_err(|_| StatusCode::BAD_REQUEST)?;
     let latin1 = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect();
     Ok(Json(Echo {
-        name: name.to_string(),
+        name: seen.name.clone(),
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),

@@ -10,6 +10,7 @@
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `hostile`: traffic that no honest client sends.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
+//! - `modules`: what a manifest says of a module: version, aliases, tenant, path, timeout, retries.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `paths`: a gated path, spelt in every way that clients have tried.
 //! - `pushes`: many policies, one after another.
@@ -31,6 +32,7 @@ mod harness;
 mod headers;
 mod hostile;
 mod jwt_corpus;
+mod modules;
 mod passing;
 mod paths;
 mod pushes;

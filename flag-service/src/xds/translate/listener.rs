@@ -32,18 +32,19 @@ use super::{DataPlane, NAME, address, ads, pack, pack_with_entries, seconds};
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
 
-/// What the names of headers begin with that no client may send. Underscores count as hyphens,
-/// because CGI-like upstreams cannot tell them apart. Prefixes and no regular expression: every
-/// header of every request is held against them.
-pub(super) const PRIVATE_HEADERS: [&str; 2] = ["x-rampart", "x_rampart"];
+/// What the names of headers begin with that no client may send: ours, in which underscores count as
+/// hyphens, because CGI-like upstreams cannot tell them apart, and the one that tells of a rewritten
+/// path, which the access log believes. Prefixes and no regular expression: every header of every
+/// request is held against them.
+pub(super) const PRIVATE_HEADERS: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
 
-/// Fields of the access log. The path has no query string and no header is logged that can hold a
-/// token.
+/// Fields of the access log. The path is the client's, whatever the module sees, and has no query
+/// string; no header is logged that can hold a token.
 pub(super) const ACCESS_LOG: &[(&str, &str)] = &[
     ("time", "%START_TIME%"),
     ("request_id", "%REQ(X-REQUEST-ID)%"),
     ("method", "%REQ(:METHOD)%"),
-    ("path", "%PATH(NQ:PATH)%"),
+    ("path", "%PATH(NQ:ORIG_OR_PATH)%"),
     ("protocol", "%PROTOCOL%"),
     ("code", "%RESPONSE_CODE%"),
     ("details", "%RESPONSE_CODE_DETAILS%"),
