@@ -91,7 +91,7 @@ impl RouteTable {
 /// The place of a pattern's parameter `{name}` among its segments, counted from zero.
 pub(crate) fn parameter(pattern: &str, name: &str) -> Option<usize> {
     let is_it = |text: &str| text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) == Some(name);
-    pattern.strip_prefix('/')?.split('/').position(is_it)
+    pattern.strip_prefix('/').filter(|_| is_name(name))?.split('/').position(is_it)
 }
 
 /// One segment of a pattern.

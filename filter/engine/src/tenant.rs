@@ -33,7 +33,7 @@ impl Tenant {
             wire::Tenant::Path(name) => match route::parameter(pattern, name) {
                 Some(place) => Ok(Self::Segment(place)),
                 None => Err(format!(
-                    "the pattern `{pattern}` has no parameter `{{{name}}}`; a route for every organisation says `any`"
+                    "the pattern `{pattern}` has no parameter `{{{name}}}` of one segment; a route for every organisation says `any`"
                 )),
             },
             // The same headers that may hold a token: none that means something else already.

@@ -1,7 +1,7 @@
 //! How Envoy's router is to serve a route's module, compiled: the path that the module sees, and
 //! timeouts and retries as the headers by which the router is told of them.
 
-use alloc::{boxed::Box, format, string::ToString, vec::Vec};
+use alloc::{boxed::Box, format, string::String, string::ToString, vec::Vec};
 
 use super::compile::Problems;
 use super::wire;
@@ -85,7 +85,7 @@ pub(super) fn check_retry(sent: Option<&wire::Retry>, at: &str, problems: &mut P
 pub(super) fn router_headers(
     timeout_ms: Option<u32>,
     retry: Option<&wire::Retry>,
-    methods: &[alloc::string::String],
+    methods: &[String],
     at: &str,
     problems: &mut Problems,
 ) -> Vec<RouterHeader> {

@@ -123,6 +123,10 @@ fn what_cannot_be_compared_is_refused_by_name() {
         (json!({"path": "/a/{id}"}), "the pattern `/a/{id}` has no parameter `{organisation}`"),
         (json!({"path": "/{*organisation}"}), "has no parameter `{organisation}`"),
         (
+            json!({"path": "/{*rest}", "tenant": {"path": "*rest"}}),
+            "has no parameter `{*rest}` of one segment",
+        ),
+        (
             json!({"path": "/{organisation}", "auth": {"level": "none"}}),
             "the level `none` verifies no organisation",
         ),
