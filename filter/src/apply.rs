@@ -13,6 +13,7 @@ use rampart_engine::token_source::without_cookie;
 
 use crate::header_map::HeaderMap;
 use crate::host;
+use crate::metrics;
 
 /// Headers of this name are ours alone: what a client sends under it is believed nowhere.
 const PRIVATE: &[u8] = b"x-rampart-";
@@ -55,6 +56,9 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         written &= host::replace_request_header("x-envoy-original-path", public);
         written &= host::replace_request_header(":path", path);
     }
+    if forward.flag_error {
+        metrics::flag_error();
+    }
     tell_place(forward.place);
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
     finish(written, forward.arm.as_str(), revision)
@@ -91,6 +95,10 @@ fn withhold(headers: &HeaderMap, source: &TokenSource) -> bool {
 pub(crate) fn refuse(refusal: &Refusal, place: Option<Place<'_>>, revision: &str) -> Action {
     if let Some(place) = place {
         tell_place(place);
+    }
+    metrics::refused(refusal.reason);
+    if refusal.flag_error {
+        metrics::flag_error();
     }
     let reason = refusal.reason.as_str();
     host::set_filter_state("rampart.reason", reason.as_bytes());

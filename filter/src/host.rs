@@ -13,6 +13,7 @@ const LOG_DEBUG: u32 = 1;
 const LOG_ERROR: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_HEADERS: u32 = 0;
+const COUNTER: u32 = 0;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -42,6 +43,8 @@ unsafe extern "C" {
     ) -> Status;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> Status;
+    fn proxy_increment_metric(metric: u32, by: i64) -> Status;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -156,6 +159,20 @@ pub(crate) fn remove_request_header(name: &[u8]) -> bool {
 pub(crate) fn set_filter_state(name: &str, value: &[u8]) -> bool {
     // SAFETY: pointers and lengths are of live slices.
     unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) == OK }
+}
+
+/// Defines a counter; none where the host takes none.
+pub(crate) fn define_counter(name: &str) -> Option<u32> {
+    let mut metric = 0;
+    // SAFETY: pointers and length are of a live string and a live u32.
+    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut metric) };
+    (status == OK).then_some(metric)
+}
+
+/// Adds one to a counter.
+pub(crate) fn increment(metric: u32) {
+    // SAFETY: no pointers. A count that is lost is lost.
+    unsafe { proxy_increment_metric(metric, 1) };
 }
 
 /// Answers the request here.

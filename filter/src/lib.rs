@@ -9,6 +9,7 @@ mod apply;
 mod header_map;
 mod host;
 mod host_verifier;
+mod metrics;
 
 use std::cell::Cell;
 use std::rc::Rc;

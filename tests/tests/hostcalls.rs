@@ -191,6 +191,8 @@ fn a_refusal_reads_once_and_answers_once() -> Result<()> {
         assert_eq!(refused.property("rampart.decision"), None, "a refused request is not attested");
         let (writes, mut others) = split(&refused);
         assert_eq!(others.remove("proxy_send_local_response"), Some(1));
+        assert_eq!(others.remove("proxy_increment_metric"), Some(1));
+        assert!(others.remove("proxy_define_metric").unwrap_or_default() <= 1, "{path}");
         assert_eq!(others.remove("proxy_call_foreign_function").unwrap_or_default(), asked, "{path}");
         assert_eq!(others, BTreeMap::from(READS), "{path}");
         assert!(writes <= WRITES, "{:?}", refused.calls);
@@ -234,5 +236,65 @@ fn cached_requests_leave_the_memory_as_it_is() -> Result<()> {
     };
     let (before, after) = (ask(100)?, ask(2_000)?);
     assert_eq!(before, after);
+    Ok(())
+}
+
+#[test]
+fn refusals_are_counted_by_their_reason_and_each_metric_is_defined_once() -> Result<()> {
+    let mut world = World::configured()?;
+    let good = world.token("alice")?;
+    let before: BTreeMap<String, u64> = world.host.metrics().iter().cloned().collect();
+    for round in 1..=50 {
+        // Envoy keeps what a VM has defined under the policies before.
+        world.policy["revision"] = json!(round);
+        anyhow::ensure!(world.host.configure(world.policy.to_string().as_bytes())?);
+        for path in [REPORTS, "/api/v1/modules/v1/nowhere", "/outside"] {
+            world.get(path, &good)?;
+        }
+        world.get(REPORTS, "a.b.c")?;
+    }
+    let metrics = world.host.metrics();
+    let after: BTreeMap<String, u64> = metrics.iter().cloned().collect();
+    assert_eq!(after.len(), metrics.len(), "defined twice: {metrics:?}");
+    let counted = |name: &str| {
+        let of = |metrics: &BTreeMap<String, u64>| metrics.get(name).copied().unwrap_or_default();
+        of(&after) - of(&before)
+    };
+    assert_eq!(counted("rampart.refused.unknown_module"), 50);
+    assert_eq!(counted("rampart.refused.malformed_token"), 50);
+    assert_eq!(after.values().sum::<u64>() - before.values().sum::<u64>(), 100, "{after:?}");
+    Ok(())
+}
+
+#[test]
+fn a_flag_that_cannot_be_evaluated_is_counted_whatever_becomes_of_the_request() -> Result<()> {
+    for (when_off, status) in [("legacy", None), ("forbidden", Some(403)), ("not_found", Some(404))] {
+        let mut world = World::new()?;
+        world.policy["flags"][0] = json!({"key": "analytics_module", "percentage": 100, "by": "request"});
+        world.policy["modules"][0]["gates"][0]["when_off"] = json!(when_off);
+        world.configure()?;
+        let token = world.token("alice")?;
+        // A request that has no id.
+        let outcome = world.get(REPORTS, &token)?;
+        assert_eq!(outcome.reply.as_ref().map(|reply| reply.status), status, "{when_off}");
+        assert_eq!(outcome.property("rampart.decision"), status.is_none().then_some("legacy"));
+        let errors = world.host.metrics().iter().find(|(name, _)| name == "rampart.flag_error");
+        assert_eq!(errors.map(|(_, count)| *count), Some(1), "{when_off}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_policy_every_request_is_refused() -> Result<()> {
+    let mut world = World::new()?;
+    let good = world.token("alice")?;
+    anyhow::ensure!(!world.host.configure(b"{}")?, "it took an empty policy");
+    for path in [REPORTS, "/outside"] {
+        let outcome = world.get(path, &good)?;
+        let reply = outcome.reply.as_ref().context("it passed")?;
+        assert_eq!((reply.status, reply.details.as_str()), (503, "no_policy"));
+        assert!(!outcome.continues && outcome.property("rampart.decision").is_none());
+    }
+    assert_eq!(world.host.metrics(), [("rampart.refused.no_policy".to_owned(), 2)]);
     Ok(())
 }

@@ -4,7 +4,7 @@ use alloc::{rc::Rc, vec::Vec};
 
 use crate::auth;
 use crate::decision::{Arm, Decision, FlagOn, Forward, Place, Reason, Refusal};
-use crate::flag::Asker;
+use crate::flag::{self, Asker};
 use crate::identity::Verified;
 use crate::path::{self, ModulePath, Target};
 use crate::policy::wire::{Level, Outside, WhenOff};
@@ -92,10 +92,11 @@ fn dispatch<'p>(
         now,
     };
     let mut flags = Vec::new();
-    let mut closed = None;
+    let (mut closed, mut flag_error) = (None, false);
     for asked in &place.route.flags {
         let Some(flag) = policy.flags.get(asked.flag) else { continue };
         let found = policy.flags.evaluate(asked.flag, &asker);
+        flag_error |= found.reason == flag::Reason::Error;
         if found.value {
             flags.push(FlagOn { id: asked.flag, key: &flag.key, variant: found.variant });
         } else {
@@ -106,8 +107,8 @@ fn dispatch<'p>(
         None => (Arm::Module, Some(&*place.module.cluster)),
         Some(WhenOff::Legacy) => (Arm::Legacy, policy.legacy_cluster.as_deref()),
         // Who is not let in must not learn that there is something to be let into.
-        Some(WhenOff::NotFound) => return Err(Refusal::new(Reason::UnknownRoute)),
-        Some(WhenOff::Forbidden) => return Err(Refusal::new(Reason::FlagOff)),
+        Some(WhenOff::NotFound) => return Err(Refusal::by_flag(Reason::UnknownRoute, flag_error)),
+        Some(WhenOff::Forbidden) => return Err(Refusal::by_flag(Reason::FlagOff, flag_error)),
     };
     // A policy with such a gate and no legacy cluster does not compile.
     let cluster = cluster.ok_or(Refusal::new(Reason::NoPolicy))?;
@@ -118,8 +119,18 @@ fn dispatch<'p>(
         Arm::Module => (seen_path(place, headers), router_headers(place)),
         Arm::Legacy => (None, Vec::new()),
     };
-    let mut forward =
-        Forward { place, arm, cluster, path, token, withhold, flags, headers: router, mirror: None };
+    let mut forward = Forward {
+        place,
+        arm,
+        cluster,
+        path,
+        token,
+        withhold,
+        flags,
+        flag_error,
+        headers: router,
+        mirror: None,
+    };
     take_effect(&mut forward, headers);
     Ok(forward)
 }

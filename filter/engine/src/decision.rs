@@ -45,6 +45,8 @@ pub struct Forward<'p> {
     pub withhold: Option<&'p TokenSource>,
     /// The flags that are on, of those that the route asks.
     pub flags: Vec<FlagOn<'p>>,
+    /// Whether one of those could not be evaluated, and so is off.
+    pub flag_error: bool,
     /// Headers by which Envoy's router is told of timeouts and retries. They replace what the
     /// client sent under these names.
     pub headers: Vec<(&'p str, &'p str)>,
@@ -95,6 +97,8 @@ impl Arm {
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
+    /// Whether a flag of the route could not be evaluated, and so is off.
+    pub flag_error: bool,
     /// What the sentence for people adds, such as the name of a missing permission.
     subject: Option<String>,
 }
@@ -212,31 +216,37 @@ impl Refusal {
     /// A refusal that needs no more words than its reason's.
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, subject: None }
+        Self { reason, flag_error: false, subject: None }
+    }
+
+    /// A flag is off, and `flag_error` says whether one could not be evaluated.
+    #[must_use]
+    pub const fn by_flag(reason: Reason, flag_error: bool) -> Self {
+        Self { reason, flag_error, subject: None }
     }
 
     /// The request must name one organisation in this header.
     #[must_use]
     pub fn malformed_tenant(header: &str) -> Self {
-        Self { reason: Reason::MalformedTenant, subject: Some(header.into()) }
+        Self { subject: Some(header.into()), ..Self::new(Reason::MalformedTenant) }
     }
 
     /// The token lacks this permission.
     #[must_use]
     pub fn missing_permission(name: &str) -> Self {
-        Self { reason: Reason::MissingPermission, subject: Some(name.into()) }
+        Self { subject: Some(name.into()), ..Self::new(Reason::MissingPermission) }
     }
 
     /// The route takes these methods only.
     #[must_use]
     pub fn method_not_allowed(methods: &[&str]) -> Self {
-        Self { reason: Reason::MethodNotAllowed, subject: Some(methods.join(", ")) }
+        Self { subject: Some(methods.join(", ")), ..Self::new(Reason::MethodNotAllowed) }
     }
 
     /// The module exists in these versions only.
     #[must_use]
     pub fn unknown_version(versions: &[&str]) -> Self {
-        Self { reason: Reason::UnknownVersion, subject: Some(versions.join(", ")) }
+        Self { subject: Some(versions.join(", ")), ..Self::new(Reason::UnknownVersion) }
     }
 
     /// The reply: RFC 9457 for the body, RFC 6750 §3 for `WWW-Authenticate`.

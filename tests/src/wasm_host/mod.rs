@@ -140,7 +140,7 @@ impl WasmHost {
     }
 
     /// Configures the filter anew, in the same VM; whether it accepted. What it refuses leaves the
-    /// configuration before in force.
+    /// configuration before in force, or a filter that has none.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl WasmHost {
         self.call::<_, ()>("proxy_on_context_create", (context, 0))?;
         let started = !first || self.call::<_, i32>("proxy_on_vm_start", (context, 0))? != 0;
         let accepted = started && self.call::<_, i32>("proxy_on_configure", (context, size))? != 0;
-        if accepted {
+        if accepted || first {
             self.root = self.contexts;
         }
         Ok(accepted)
