@@ -28,6 +28,10 @@ pub(super) struct Serve {
     /// The filter, as a path on Envoy's machine; a new build needs a new path
     #[arg(long, env = "RAMPART_FILTER", default_value = "/etc/rampart/rampart.wasm", value_name = "PATH")]
     filter: String,
+    /// Identity of the filter's VM on Envoys. Another value starts fresh ones: the cure where an Envoy
+    /// goes on refusing policies that are good
+    #[arg(long, env = "RAMPART_VM_ID", default_value = "rampart", value_name = "NAME")]
+    vm_id: String,
 }
 
 impl Serve {
@@ -40,8 +44,8 @@ impl Serve {
             // A log that cannot be written is no reason to fail: nor to say so where it cannot be said.
             .log_internal_errors(false)
             .init();
-        let Self { database, http, xds, listen, filter } = self;
-        let data_plane = DataPlane { listen, filter, ..DataPlane::default() };
+        let Self { database, http, xds, listen, filter, vm_id } = self;
+        let data_plane = DataPlane { listen, filter, vm_id };
         Ok(serve(Options { database, http, xds, data_plane }).await?)
     }
 }

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use envoy_types::pb::envoy::config::accesslog::v3::{
+    AccessLog, AccessLogFilter, ResponseFlagFilter, access_log, access_log_filter,
+};
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::{
-    ExtensionConfigSource, SubstitutionFormatString, TypedExtensionConfig, substitution_format_string,
+    DataSource, ExtensionConfigSource, SubstitutionFormatString, TypedExtensionConfig, data_source, substitution_format_string,
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::rbac::v3::{self as rbac, Permission, Policy, Principal, permission, principal};
@@ -18,19 +20,26 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds, http_filter,
+    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper, http_filter,
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation;
 use envoy_types::pb::envoy::r#type::matcher::v3::{
     FilterStateMatcher, RegexMatcher, StringMatcher, filter_state_matcher, string_matcher,
 };
-use envoy_types::pb::google::protobuf::{Any, BoolValue, Struct, Value, value};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, Struct, UInt32Value, Value, value};
 use prost::Name;
+use rampart_engine::decision::{Reason, Refusal};
 
 use super::{DataPlane, NAME, address, ads, pack, pack_with_entries, seconds};
 
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
+
+/// Envoy's response flag where a filter's configuration has not come.
+const NO_FILTER_CONFIG: &str = "NFCF";
+
+/// What the refusals of the filter that asks for it are counted under.
+pub(super) const ATTESTATION: &str = "attestation";
 
 /// What the names of headers begin with that no client may send: ours, in which underscores count as
 /// hyphens, because CGI-like upstreams cannot tell them apart, and the one that tells of a rewritten
@@ -95,6 +104,7 @@ fn connection_manager() -> HttpConnectionManager {
         }],
         early_header_mutation_extensions: vec![strip_private_headers()],
         access_log: vec![access_log()],
+        local_reply_config: Some(without_filter()),
         http_filters: vec![
             discovered_filter(),
             http_filter("envoy.filters.http.rbac", pack(&attestation())),
@@ -125,6 +135,32 @@ fn strip_private_headers() -> TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
         typed_config: Some(pack(&EarlyHeaderMutation { mutations: PRIVATE_HEADERS.map(remove).into() })),
     }
+}
+
+/// Where the filter's configuration has not come, or was never accepted, Envoy would answer 500 with
+/// no word. What the filter says without a policy is as true here.
+fn without_filter() -> LocalReplyConfig {
+    let reply = Refusal::new(Reason::NoPolicy).reply();
+    let missing = ResponseFlagFilter { flags: vec![NO_FILTER_CONFIG.to_owned()] };
+    let text = |text: &str| DataSource {
+        specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
+        ..DataSource::default()
+    };
+    let format = SubstitutionFormatString {
+        content_type: "application/problem+json".to_owned(),
+        format: Some(substitution_format_string::Format::TextFormatSource(text("%LOCAL_REPLY_BODY%"))),
+        ..SubstitutionFormatString::default()
+    };
+    let mapper = ResponseMapper {
+        filter: Some(AccessLogFilter {
+            filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(missing)),
+        }),
+        status_code: Some(UInt32Value { value: reply.status.into() }),
+        body: Some(text(&reply.body)),
+        body_format_override: Some(format),
+        ..ResponseMapper::default()
+    };
+    LocalReplyConfig { mappers: vec![mapper], ..LocalReplyConfig::default() }
 }
 
 /// The filter, configured apart (ECDS). It has no default: until its configuration is here, every
@@ -158,6 +194,8 @@ fn attestation() -> Rbac {
             policies: HashMap::from([("judged".to_owned(), policy)]),
             ..rbac::Rbac::default()
         }),
+        // Counted as `http.rampart.rbac.attestation.denied`, which should stay 0.
+        rules_stat_prefix: ATTESTATION.to_owned(),
         ..Rbac::default()
     }
 }

@@ -200,9 +200,12 @@ fn the_static_variant_agrees() {
     }
     assert!(line("regex: \".+\""));
     let DataPlane { listen, filter, vm_id } = DataPlane::default();
-    for same in
-        [format!("port_value: {}", listen.port()), format!("filename: {filter}"), format!("vm_id: {vm_id}")]
-    {
+    for same in [
+        format!("rules_stat_prefix: {}", listener::ATTESTATION),
+        format!("port_value: {}", listen.port()),
+        format!("filename: {filter}"),
+        format!("vm_id: {vm_id}"),
+    ] {
         assert!(line(&same), "{same}");
     }
     let (_, policy) = yaml.split_once("value: |\n").unwrap();
