@@ -32,6 +32,11 @@ pub const REFUSING: Module = Module { name: "refusing", source: include_str!("mo
 pub const WORKER_REFUSING: Module =
     Module { name: "worker_refusing", source: include_str!("modules/worker_refusing.wat") };
 
+/// Accepts its configuration and attests every request; but the configuration `bad` it refuses on
+/// workers, as [`WORKER_REFUSING`] refuses every one.
+pub const WORKER_REFUSING_BAD: Module =
+    Module { name: "worker_refusing_bad", source: include_str!("modules/worker_refusing_bad.wat") };
+
 impl Module {
     /// Compiles the module into `dir`.
     ///

@@ -10,6 +10,7 @@ use crate::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -21,6 +22,7 @@ use std::{
 pub struct Service {
     dir: PathBuf,
     ports: ServicePorts,
+    options: BTreeMap<&'static str, String>,
     process: Option<Process>,
 }
 
@@ -61,7 +63,12 @@ impl Service {
     /// first.
     #[must_use]
     pub fn new(dir: &Path, ports: ServicePorts) -> Self {
-        Self { dir: dir.to_owned(), ports, process: None }
+        Self { dir: dir.to_owned(), ports, options: BTreeMap::new(), process: None }
+    }
+
+    /// Sets an option of `rampart serve`, from its next start on.
+    pub fn set(&mut self, option: &'static str, value: &str) {
+        self.options.insert(option, value.to_owned());
     }
 
     /// Starts the service, for the first time or again, and waits until it is ready.
@@ -72,11 +79,15 @@ impl Service {
     pub async fn start(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the service runs already");
         let mut command = Command::new(paths::rampart()?);
-        command.arg("serve").arg("--database").arg(self.database());
-        command.args(["--http", &self.api_address().to_string()]);
-        command.args(["--xds", &self.xds_address().to_string()]);
-        command.args(["--listen", &self.listener_address().to_string()]);
-        command.arg("--filter").arg(paths::filter()?);
+        let mut options = BTreeMap::from([
+            ("--database", self.database().display().to_string()),
+            ("--http", self.api_address().to_string()),
+            ("--xds", self.xds_address().to_string()),
+            ("--listen", self.listener_address().to_string()),
+            ("--filter", paths::filter()?.display().to_string()),
+        ]);
+        options.extend(self.options.iter().map(|(option, value)| (*option, value.clone())));
+        command.arg("serve").args(options.iter().flat_map(|(option, value)| [*option, value]));
         let process = self.process.insert(Process::start(&mut command, &self.dir.join("service.log"))?);
         let client = Client::new(self.ports.api.address())?;
         let ready = eventually(SOON, "the service's readiness", async || {

@@ -42,11 +42,13 @@ pub struct Options {
     pub ports: Ports,
     /// Envoy's worker threads. Two by default, since one worker hides what workers disagree on.
     pub concurrency: u32,
+    /// The module that the service tells Envoy of. The built filter by default.
+    pub filter: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { first: First::Service, ports: Ports::Free, concurrency: 2 }
+        Self { first: First::Service, ports: Ports::Free, concurrency: 2, filter: None }
     }
 }
 
@@ -109,6 +111,9 @@ impl Stack {
             Ports::Documented => (ServicePorts::documented()?, ADMIN),
         };
         let mut service = Service::new(dir, ports);
+        if let Some(filter) = options.filter {
+            service.set("--filter", filter);
+        }
         let config = bootstrap(&service, admin)?;
         if options.first == First::Service {
             service.start().await?;

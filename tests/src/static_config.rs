@@ -10,10 +10,21 @@ pub struct StaticConfig<'a> {
     pub listener: SocketAddr,
     /// Where every request goes.
     pub upstream: SocketAddr,
-    /// The module to run, if any.
-    pub module: Option<&'a Path>,
+    /// The filter before the guard, if any.
+    pub filter: Filter<'a>,
     /// The filter state without which a guard after the module refuses, if there is a guard.
     pub attestation: Option<&'a str>,
+}
+
+/// Where a filter comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Filter<'a> {
+    /// There is none.
+    None,
+    /// This module, for good.
+    Module(&'a Path),
+    /// What Envoy finds in this file, whenever the file is replaced.
+    Discovered(&'a Path),
 }
 
 impl StaticConfig<'_> {
@@ -21,8 +32,10 @@ impl StaticConfig<'_> {
     #[must_use]
     pub fn render(&self) -> String {
         let mut filters = String::new();
-        if let Some(module) = self.module {
-            filters += &wasm_filter(module);
+        match self.filter {
+            Filter::None => {}
+            Filter::Module(module) => filters += &wasm_filter(module),
+            Filter::Discovered(file) => filters += &discovered_filter(file),
         }
         if let Some(key) = self.attestation {
             filters += &attestation_guard(key);
@@ -34,7 +47,8 @@ impl StaticConfig<'_> {
         // Writing to a string cannot fail.
         let _ = write!(
             yaml,
-            r#"admin:
+            r#"node: {{ id: test, cluster: tests }}
+admin:
   address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
 static_resources:
   listeners:
@@ -85,6 +99,17 @@ fn wasm_filter(module: &Path) -> String {
                   code: {{ local: {{ filename: "{}" }} }}
 "#,
         module.display()
+    )
+}
+
+fn discovered_filter(file: &Path) -> String {
+    format!(
+        r#"          - name: module
+            config_discovery:
+              config_source: {{ path_config_source: {{ path: "{}" }}, resource_api_version: V3 }}
+              type_urls: [type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm]
+"#,
+        file.display()
     )
 }
 

@@ -7,7 +7,7 @@ use rampart_tests::{
     envoy::Envoy,
     modules::{ATTESTING, Module, NO_OP, REFUSING, TRAPPING, WORKER_REFUSING},
     ports::Port,
-    static_config::StaticConfig,
+    static_config::{Filter, StaticConfig},
     upstream::Upstream,
     workdir::system_test,
 };
@@ -25,7 +25,7 @@ async fn check(dir: &Path, module: Option<Module>, guarded: bool, status: u16) -
     let config = StaticConfig {
         listener: listener.address(),
         upstream: upstream.address(),
-        module: module.as_deref(),
+        filter: module.as_deref().map_or(Filter::None, Filter::Module),
         attestation: guarded.then_some(ATTESTATION),
     };
     let mut envoy = Envoy::start(dir, &config.render(), 2).await?;

@@ -8,7 +8,7 @@ use rampart_tests::{
     modules::{Module, NO_OP},
     ports::Port,
     process::is_running,
-    static_config::StaticConfig,
+    static_config::{Filter, StaticConfig},
     upstream::{Upstream, sha256},
     wait::SOON,
     workdir::system_test,
@@ -25,7 +25,7 @@ async fn envoy_before(upstream: &Upstream, module: Option<Module>, dir: &Path) -
     let config = StaticConfig {
         listener: listener.address(),
         upstream: upstream.address(),
-        module: module.as_deref(),
+        filter: module.as_deref().map_or(Filter::None, Filter::Module),
         attestation: None,
     };
     let mut envoy = Envoy::start(dir, &config.render(), 2).await?;

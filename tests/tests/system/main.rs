@@ -5,8 +5,10 @@
 //!
 //! - `harness`: the harness itself does what tests rely on.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
+//! - `discovery`: filters that arrive, fail and are replaced while Envoy runs.
 //! - `documents`: what documents show is what happens.
 //! - `effects`: what flags change about a request, as the router and the upstream see it.
+//! - `failures`: what each failure looks like to callers and to operators.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `hostile`: traffic that no honest client sends.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
@@ -20,14 +22,16 @@
 //! - `routing`: where requests go, by caller, flag and path.
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
 //! - `transparent`: what passes, passes as without the filter.
-//! - `vectors`: the frozen bucketing vectors, in WebAssembly.
+//! - `vectors`: the frozen bucketing vectors, in Envoy.
 //!
 //! One file per behaviour; a regression is named after what went wrong. A new behaviour is a new
 //! file, listed here.
 
 mod attestation;
+mod discovery;
 mod documents;
 mod effects;
+mod failures;
 mod harness;
 mod headers;
 mod hostile;

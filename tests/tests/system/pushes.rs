@@ -55,7 +55,11 @@ fn policy_after_policy_costs_no_memory() {
             }
             let stats = stack.envoy.stats().await?;
             let vms = stats.get("wasm.envoy.wasm.runtime.v8.active").copied();
-            ensure!(stats.get("wasm.rampart.vm_reload").copied().unwrap_or(0) == 0, "a VM was lost");
+            let reloads: Vec<u64> = ["success", "failure", "backoff"]
+                .iter()
+                .filter_map(|outcome| stats.get(&format!("wasm.rampart.vm_reload_{outcome}")).copied())
+                .collect();
+            ensure!(reloads == [0; 3], "a VM was lost: {reloads:?}");
             seen.push((stack.envoy.resident_kib()?, stats.len(), vms));
         }
         let [(middle, names, vms), (end, names_after, vms_after)] = seen[..] else { unreachable!() };

@@ -208,8 +208,9 @@ fn a_header_that_is_not_text_harms_nobody() {
     });
 }
 
-/// Every request is answered with `status`, inside the namespace and outside, and none passes.
-async fn check_broken(dir: &Path, module: PathBuf, status: u16) -> Result<()> {
+/// Every request is answered with `status`, inside the namespace and outside, none passes, and one of
+/// these counters has risen.
+async fn check_broken(dir: &Path, module: PathBuf, status: u16, counters: &[&str]) -> Result<()> {
     let world = World::start(dir, module, 100).await?;
     let token = world.issuer.token("acme", &["analytics:read"])?;
     for path in [REPORTS, "/outside", REPORTS] {
@@ -217,17 +218,23 @@ async fn check_broken(dir: &Path, module: PathBuf, status: u16) -> Result<()> {
         ensure!(reply.status == status, "{path}: {} {}", reply.status, reply.text());
     }
     ensure!(world.analytics.requests() + world.legacy.requests() == 0, "a request passed");
+    let stats = world.envoy.stats().await?;
+    let counted = counters.iter().filter_map(|name| stats.get(*name)).sum::<u64>();
+    ensure!(counted > 0, "{counters:?}: {stats:?}");
     Ok(())
 }
 
 #[test]
 fn a_module_that_judges_nothing_lets_nothing_pass() {
-    system_test(async |dir| check_broken(dir, NO_OP.write_to(dir)?, 403).await);
+    let counter = ["http.rampart.rbac.attestation.denied"];
+    system_test(async |dir| check_broken(dir, NO_OP.write_to(dir)?, 403, &counter).await);
 }
 
 #[test]
 fn a_module_that_traps_lets_nothing_pass() {
-    system_test(async |dir| check_broken(dir, TRAPPING.write_to(dir)?, 503).await);
+    // Which one rises depends on how soon after the start the requests come.
+    let counters = ["wasm.rampart.vm_reload_success", "wasm.rampart.vm_reload_backoff"];
+    system_test(async |dir| check_broken(dir, TRAPPING.write_to(dir)?, 503, &counters).await);
 }
 
 #[test]

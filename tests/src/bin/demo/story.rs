@@ -13,7 +13,7 @@ use rampart_tests::{
     seed::{EARLY, FLAG, LATE, PERMISSIONS, ROUTE},
     shipped::{StaticVariant, example_policy},
     stack::{First, Options, Stack},
-    static_config::StaticConfig,
+    static_config::{Filter, StaticConfig},
     upstream::Upstream,
     wait::{SOON, eventually},
 };
@@ -258,7 +258,7 @@ async fn broken_filters(dir: &Path) -> Result<()> {
         let config = StaticConfig {
             listener: listener.address(),
             upstream: upstream.address(),
-            module: module.as_deref(),
+            filter: module.as_deref().map_or(Filter::None, Filter::Module),
             attestation: Some("wasm.rampart.decision"),
         };
         let mut envoy = Envoy::start(dir, &config.render(), 2).await?;
