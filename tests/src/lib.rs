@@ -1,6 +1,7 @@
 //! The harness: real Envoys, the flag service, upstreams and a token issuer, each on free loopback
 //! ports and ended on drop. Used by the system tests and by the demo, so nothing here needs `#[test]`.
 
+pub mod arbitrary;
 pub mod client;
 pub mod corpus;
 pub mod envoy;
@@ -19,6 +20,7 @@ pub mod stack;
 pub mod static_config;
 pub mod tidy;
 pub mod upstream;
+pub mod vectors;
 pub mod wait;
 pub mod wasm_host;
 pub mod workdir;

@@ -1,0 +1,199 @@
+//! Policies: every one compiles, and together they say everything that can be said.
+
+use super::{Arbitrary, ISSUERS, NOW, ORGANISATIONS, PATTERNS, PERMISSIONS, ROLES, SUBJECTS};
+use serde_json::{Value, json};
+
+const CLUSTERS: [&str; 3] = ["canary", "shadow", "module/other/v2"];
+
+impl Arbitrary {
+    /// A sound policy.
+    pub fn policy(&mut self) -> Value {
+        let flags = self.flags();
+        let modules: Vec<Value> = (0..1 + self.random.below(4)).map(|n| self.module(n, &flags)).collect();
+        let mut policy = json!({
+            "schema": 1, "revision": self.random.below(1_000), "legacy_cluster": "legacy",
+            "admin_roles": self.some_of(&ROLES), "providers": self.providers(),
+            "flags": flags, "modules": modules, "default": self.one_of(&["pass", "deny"]),
+        });
+        if self.chance(30) {
+            policy["denied"] =
+                json!({"tokens": ["t1", "t2"], "subjects": ["dave"], "organisations": ["stark"]});
+        }
+        policy
+    }
+
+    /// None in one of thirty policies; else both issuers or one of them.
+    fn providers(&mut self) -> Vec<Value> {
+        if self.chance(3) {
+            return Vec::new();
+        }
+        let first = self.random.below(2);
+        (first..2).map(|n| self.provider(n)).collect()
+    }
+
+    fn provider(&mut self, n: usize) -> Value {
+        // Keys that were withdrawn, all of them.
+        let keys = if self.chance(5) { vec![] } else { vec![self.keys[n].jwk()] };
+        let mut provider = json!({
+            "name": format!("provider-{n}"), "issuer": ISSUERS[n], "jwks": {"keys": keys},
+            "audiences": if self.chance(80) { vec!["rampart"] } else { vec![] },
+            "leeway_seconds": if self.chance(75) { 60 } else { 7_200 }, "forward": self.chance(70),
+        });
+        if self.chance(10) {
+            provider["algorithms"] = json!(["RS256"]);
+        }
+        if self.chance(40) {
+            provider["token_from"] = json!(["bearer", {"header": "x-token"}, {"cookie": "session"}]);
+        }
+        if self.chance(20) {
+            let tier = json!(["tenant", "tier"]);
+            provider["required_claims"] = json!([{"claim": tier, "any_of": ["gold"]}, {"claim": "jti"}]);
+        }
+        provider
+    }
+
+    fn flags(&mut self) -> Vec<Value> {
+        let mut flags = Vec::new();
+        for n in 0..2 + self.random.below(5) {
+            let flag = if self.chance(20) { self.exclusive_flag(n) } else { self.flag(n, &flags) };
+            flags.push(flag);
+        }
+        flags
+    }
+
+    fn flag(&mut self, n: usize, before: &[Value]) -> Value {
+        let mut flag = json!({
+            "key": format!("flag-{n}"), "percentage": self.percentage(), "enabled": self.chance(95), "killed": self.chance(5),
+            "bucketing": self.one_of(&["flagd-v2", "flagd-v3"]),
+            "organisations": self.names(&ORGANISATIONS), "subjects": self.names(&SUBJECTS),
+        });
+        // A flag that goes by request does not look at organisations that are not there.
+        if self.chance(20) {
+            flag["by"] = json!("request");
+        } else {
+            flag["no_organisation"] = json!(self.chance(40));
+        }
+        if self.chance(30) {
+            flag["rollout_group"] = json!("cohort");
+        }
+        if self.chance(40) {
+            let variants =
+                ["blue", "green", "red"].map(|name| json!({"name": name, "weight": self.random.below(50)}));
+            flag["variants"] = json!(variants);
+            // Not all may weigh nothing.
+            flag["variants"][0]["weight"] = json!(1 + self.random.below(50));
+        }
+        if let (true, false) = (self.chance(40), before.is_empty()) {
+            let other = &before[self.random.below(before.len())];
+            let mut needed = json!({"flag": other["key"]});
+            match (self.random.below(3), other["variants"].is_array()) {
+                (0, _) => needed["value"] = json!(false),
+                (1, true) => needed["variant"] = json!("blue"),
+                _ => {}
+            }
+            flag["prerequisites"] = json!([needed]);
+        }
+        flag
+    }
+
+    /// Each has its own part of one group.
+    fn exclusive_flag(&mut self, n: usize) -> Value {
+        let (from, width) = (n * 14, 14);
+        json!({
+            "key": format!("flag-{n}"), "percentage": self.random.below(width + 1),
+            "organisations": {"on": if self.chance(30) { vec![ORGANISATIONS[n % ORGANISATIONS.len()]] } else { vec![] }},
+            "exclusive_group": {"name": "group", "from": from, "to": from + width},
+        })
+    }
+
+    fn percentage(&mut self) -> f64 {
+        match self.random.below(4) {
+            0 => 0.0,
+            1 => 100.0,
+            _ => self.random.below(100_001) as f64 / 1_000.0,
+        }
+    }
+
+    /// Some of these by name, for good or for a time that may be over.
+    fn names(&mut self, of: &[&str]) -> Value {
+        let some = |arbitrary: &mut Self| -> Vec<Value> {
+            let named: Vec<&str> = of.iter().copied().filter(|_| arbitrary.chance(12)).collect();
+            let term = |arbitrary: &mut Self, name| match arbitrary.random.below(3) {
+                0 => json!({"name": name, "until": NOW + 1}),
+                1 => json!({"name": name, "until": NOW}),
+                _ => json!(name),
+            };
+            named.into_iter().map(|name| term(arbitrary, name)).collect()
+        };
+        json!({"on": some(self), "off": some(self)})
+    }
+
+    fn module(&mut self, n: usize, flags: &[Value]) -> Value {
+        // Two versions of each namespace.
+        let (version, namespace) = (format!("v{}", 1 + n % 2), ["alpha", "beta"][n / 2]);
+        let methods: [&[&str]; 4] = [&[], &["GET"], &["GET", "POST"], &["DELETE", "OPTIONS", "POST"]];
+        let mut routes = Vec::new();
+        for pattern in self.some_of(&PATTERNS) {
+            let mut route = json!({
+                "path": pattern, "methods": methods[self.random.below(methods.len())],
+                "gates": self.gates(flags), "effects": self.effects(flags),
+            });
+            if self.chance(50) {
+                route["auth"] = self.auth();
+            }
+            routes.push(route);
+        }
+        json!({
+            "id": format!("module-{n}"), "version": version, "namespace": namespace, "cluster": format!("module-{n}"),
+            "auth": self.auth(), "gates": self.gates(flags), "effects": self.effects(flags),
+            "mirror_unsafe": self.chance(30), "flags": self.some_flags(flags), "routes": routes,
+        })
+    }
+
+    fn auth(&mut self) -> Value {
+        let level = self.one_of(&["none", "basic", "basic", "permission", "role", "admin"]);
+        let permissions = if self.chance(40) { vec![self.one_of(&PERMISSIONS)] } else { vec![] };
+        // A level that asks for any of a list needs one.
+        match level {
+            "none" => json!({"level": level}),
+            "permission" => json!({"level": level, "permissions": [self.one_of(&PERMISSIONS)]}),
+            "role" => {
+                json!({"level": level, "roles": [self.one_of(&ROLES), "owner"], "permissions": permissions})
+            }
+            _ => json!({"level": level, "permissions": permissions}),
+        }
+    }
+
+    fn some_flags(&mut self, flags: &[Value]) -> Vec<Value> {
+        flags.iter().filter(|_| self.chance(40)).map(|flag| flag["key"].clone()).collect()
+    }
+
+    fn gates(&mut self, flags: &[Value]) -> Vec<Value> {
+        let gated = flags.iter().filter(|_| self.chance(8)).map(|flag| flag["key"].clone());
+        let gated: Vec<Value> = gated.collect();
+        let when_off = ["legacy", "legacy", "not_found", "forbidden"];
+        gated.into_iter().map(|flag| json!({"flag": flag, "when_off": self.one_of(&when_off)})).collect()
+    }
+
+    fn effects(&mut self, flags: &[Value]) -> Vec<Value> {
+        let mut effects = Vec::new();
+        for flag in flags {
+            if !self.chance(25) {
+                continue;
+            }
+            let when_on = match self.random.below(3) {
+                0 => json!({"cluster": self.one_of(&CLUSTERS)}),
+                1 => json!({"mirror": {"cluster": self.one_of(&CLUSTERS)}}),
+                _ => {
+                    json!({"headers": {"x-envoy-max-retries": self.random.below(5).to_string(), "x-envoy-retry-on": "5xx,reset"}})
+                }
+            };
+            let mut effect = json!({"flag": flag["key"], "when_on": when_on});
+            if flag["variants"].is_array() && self.chance(50) {
+                effect["variant"] = json!(self.one_of(&["blue", "green", "red"]));
+            }
+            effects.push(effect);
+        }
+        effects
+    }
+}

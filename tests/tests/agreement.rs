@@ -1,0 +1,230 @@
+//! The engine natively and the built filter, about the same requests: they never disagree. The host
+//! is an interpreter; policies and requests are random, and the frozen vectors are among them.
+
+use anyhow::{Context as _, Result, ensure};
+use rampart_engine::{
+    decide::{Context, decide},
+    decision::{Decision, Forward},
+    policy::{Policy, wire::TokenSource},
+    request::Headers,
+    token_cache::TokenCache,
+    token_source::without_cookie,
+    verify::PureRust,
+};
+use rampart_tests::{
+    arbitrary::{Arbitrary, NOW, Request},
+    issuer::Key,
+    paths,
+    shipped::example_policy,
+    vectors::{Vector, ask_all, check},
+    wasm_host::{Outcome, WasmHost},
+};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+const POLICIES: usize = 300;
+const REQUESTS: usize = 20;
+
+/// What became of a request, in words: verdict first, then everything written, sorted.
+#[derive(PartialEq, Eq)]
+struct Answer {
+    verdict: String,
+    written: Vec<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n    {}", self.verdict, self.written.join("\n    "))
+    }
+}
+
+impl Answer {
+    fn new(verdict: String, headers: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut written: Vec<String> =
+            headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        written.sort();
+        Self { verdict, written }
+    }
+
+    /// What the filter made of the request.
+    fn of_filter(outcome: &Outcome) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let pairs = |pairs: &[(Vec<u8>, Vec<u8>)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| (text(name), text(value))).collect()
+        };
+        let Some(reply) = &outcome.reply else {
+            let mut verdict = outcome.property("rampart.decision").unwrap_or("not judged").to_owned();
+            if let Some(module) = outcome.property("rampart.module") {
+                let route = outcome.property("rampart.route").unwrap_or_default();
+                let _ = write!(verdict, " {module} {route}");
+            }
+            return Self::new(verdict, pairs(&outcome.headers));
+        };
+        let verdict = format!("{} {} {}", reply.status, reply.details, reply.grpc_status);
+        let body = ("body".to_owned(), text(&reply.body));
+        Self::new(verdict, pairs(&reply.headers).into_iter().chain([body]))
+    }
+
+    /// What the engine's decision asks the filter to make of it.
+    fn of_engine(decision: &Decision<'_>, request: &Request) -> Self {
+        let own = |(name, _): &&(String, String)| !name.starts_with("x-rampart-");
+        let mut headers: Request = request.iter().filter(own).cloned().collect();
+        match decision {
+            Decision::Pass => Self::new("pass".to_owned(), headers),
+            Decision::Forward(forward) => {
+                let (module, route) = (&forward.place.module.id, &forward.place.route.pattern);
+                write_forward(forward, &mut headers);
+                Self::new(format!("{} {module} {route}", forward.arm.as_str()), headers)
+            }
+            Decision::Refuse(refusal, _) => {
+                let (reply, reason) = (refusal.reply(), refusal.reason);
+                let verdict = format!("{} {} {}", reply.status, reason.as_str(), reason.grpc_status());
+                let headers = reply.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+                Self::new(verdict, headers.chain([("body".to_owned(), reply.body.clone())]))
+            }
+        }
+    }
+}
+
+fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
+    match forward.withhold {
+        None => {}
+        Some(TokenSource::Bearer) => headers.retain(|(name, _)| name != "authorization"),
+        Some(TokenSource::Header(header)) => headers.retain(|(name, _)| name != header),
+        Some(TokenSource::Cookie(cookie)) => {
+            for (_, value) in headers.iter_mut().filter(|(name, _)| name == "cookie") {
+                *value = String::from_utf8_lossy(&without_cookie(value.as_bytes(), cookie)).into_owned();
+            }
+        }
+    }
+    for (name, value) in &forward.headers {
+        headers.retain(|(known, _)| known != name);
+        headers.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    let flags: Vec<String> = forward.flags.iter().map(ToString::to_string).collect();
+    let identity = forward.token.as_ref().map(|token| token.identity.clone()).unwrap_or_default();
+    let own = [
+        ("cluster", forward.cluster.to_owned()),
+        ("mirror", forward.mirror.unwrap_or_default().to_owned()),
+        ("module", forward.place.module.id.to_string()),
+        ("organisation", identity.organisation.unwrap_or_default().into()),
+        ("subject", identity.subject.unwrap_or_default().into()),
+        ("roles", identity.roles.as_str().to_owned()),
+        ("permissions", identity.permissions.as_str().to_owned()),
+        ("flags", flags.join(",")),
+    ];
+    let own = own.into_iter().filter(|(_, value)| !value.is_empty());
+    headers.extend(own.map(|(name, value)| (format!("x-rampart-{name}"), value)));
+}
+
+/// A request as the engine reads one.
+struct View<'a>(&'a Request);
+
+impl Headers for View<'_> {
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+    }
+}
+
+#[test]
+fn the_engine_and_the_filter_never_disagree() -> Result<()> {
+    let mut arbitrary = Arbitrary::new(1)?;
+    let mut host = WasmHost::load(&paths::filter()?)?;
+    host.set_time(NOW);
+    let mut tokens = TokenCache::new([7; 16]);
+    let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut flag_errors, mut refused) = (0, 0);
+    for number in 0..POLICIES {
+        let sent = arbitrary.policy();
+        let damaged = arbitrary.damaged(&sent);
+        let native = Policy::from_json(&damaged).is_ok();
+        ensure!(native == host.configure(&damaged)?, "{native}: {}", String::from_utf8_lossy(&damaged));
+        refused += usize::from(!native);
+
+        let json = sent.to_string();
+        let policy = Policy::from_json(json.as_bytes());
+        let policy = policy.map_err(|problems| anyhow::anyhow!("policy {number}: {problems:?}: {json}"))?;
+        ensure!(host.configure(json.as_bytes())?, "policy {number}: {:?}", host.log());
+        for _ in 0..REQUESTS {
+            let request = arbitrary.request(&sent)?;
+            let mut context = Context { now: NOW, verifier: &PureRust, tokens: &mut tokens };
+            let decision = decide(&policy, &View(&request), &mut context);
+            flag_errors += u64::from(match &decision {
+                Decision::Pass => false,
+                Decision::Forward(forward) => forward.flag_error,
+                Decision::Refuse(refusal, _) => refusal.flag_error,
+            });
+            let outcome = host.request(&request)?;
+            let (engine, filter) = (Answer::of_engine(&decision, &request), Answer::of_filter(&outcome));
+            ensure!(engine == filter, "{request:#?}\nengine: {engine}\nfilter: {filter}\n{json}");
+            let words: Vec<&str> = engine.verdict.split(' ').take(2).collect();
+            let word = if outcome.reply.is_some() { words.get(1) } else { words.first() };
+            *verdicts.entry((*word.context("no verdict")?).to_owned()).or_default() += 1;
+        }
+    }
+    // Each happens often, or policies and requests are not what this test thinks they are.
+    for (word, often) in [
+        ("pass", 50),
+        ("module", 250),
+        ("legacy", 80),
+        ("missing_token", 200),
+        ("multiple_tokens", 80),
+        ("malformed_token", 50),
+        ("unsupported_algorithm", 40),
+        ("unknown_issuer", 100),
+        ("misplaced_token", 20),
+        ("unknown_key", 20),
+        ("bad_signature", 10),
+        ("wrong_audience", 8),
+        ("missing_claim", 30),
+        ("missing_expiry", 8),
+        ("expired_token", 10),
+        ("token_not_yet_valid", 8),
+        ("denied_token", 20),
+        ("missing_permission", 50),
+        ("missing_role", 30),
+        ("flag_off", 30),
+        ("unknown_module", 100),
+        ("unknown_version", 100),
+        ("unknown_route", 150),
+        ("unknown_path", 50),
+        ("malformed_path", 80),
+        ("method_not_allowed", 200),
+        ("no_keys", 40),
+    ] {
+        ensure!(verdicts.get(word).is_some_and(|times| *times >= often), "{word}: {verdicts:?}");
+    }
+    let counted = host.metrics().iter().find(|(name, _)| name == "rampart.flag_error");
+    ensure!(counted == Some(&("rampart.flag_error".to_owned(), flag_errors)), "{flag_errors}: {counted:?}");
+    ensure!(flag_errors > 20 && (50..POLICIES).contains(&refused), "{flag_errors} {refused}");
+    Ok(())
+}
+
+#[test]
+fn every_vector_holds_in_webassembly() -> Result<()> {
+    let (vectors, key) = (Vector::all()?, Key::p256("ec")?);
+    let mut policy = example_policy()?;
+    policy["providers"][0]["jwks"] = json!({ "keys": [key.jwk()] });
+    ask_all(&mut policy, &vectors);
+    let mut host = WasmHost::load(&paths::filter()?)?;
+    host.set_time(NOW);
+    ensure!(host.configure(policy.to_string().as_bytes())?, "{:?}", host.log());
+    let provider = &policy["providers"][0];
+    for (number, vector) in vectors.iter().enumerate() {
+        let token = key.sign(&json!({
+            "iss": provider["issuer"], "aud": provider["audiences"], "exp": NOW + 60,
+            "org_id": vector.organisation, "permissions": ["analytics:read"],
+        }))?;
+        let outcome = host.request(&[
+            (":method", "GET"),
+            (":path", "/api/v1/modules/v1/analytics/reports"),
+            ("authorization", &format!("Bearer {token}")),
+        ])?;
+        ensure!(outcome.continues, "{:?}", outcome.reply);
+        check(&vectors, number, outcome.header("x-rampart-flags").unwrap_or_default())?;
+    }
+    Ok(())
+}
