@@ -1,5 +1,7 @@
 //! The main path on whole requests: the verdict for every way in.
 
+use rampart_engine::decision::{Decision, Reason};
+
 use crate::world::{World, claims, set};
 
 #[test]
@@ -152,4 +154,49 @@ fn the_module_is_told_which_of_its_flags_are_on() {
     assert_eq!(world.flags_told("/v1/analytics/data", &token), ["rollout", "told"]);
     world.flag("told", |flag| flag["killed"] = true.into());
     assert_eq!(world.flags_told("/v1/analytics/data", &token), ["rollout"]);
+}
+
+#[test]
+fn grpc_callers_are_told_the_same() {
+    for (reason, status, grpc) in [
+        (Reason::MalformedPath, 400, 3),
+        (Reason::ExpiredToken, 401, 16),
+        (Reason::FlagOff, 403, 7),
+        (Reason::UnknownModule, 404, 12),
+        (Reason::MethodNotAllowed, 405, 12),
+        (Reason::NoKeys, 503, 14),
+        (Reason::NoPolicy, 503, 14),
+    ] {
+        assert_eq!((reason.status(), reason.grpc_status()), (status, grpc), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_flag_that_cannot_be_evaluated_is_told_with_the_decision() {
+    let mut world = World::new();
+    world.flag("rollout", |flag| flag["by"] = "request".into());
+    let bearer = format!("Bearer {}", world.token(&claims("globex")));
+    let request = |id: Option<&str>| {
+        let path = "/api/v1/modules/v1/analytics/data";
+        let headers = [(":method", "GET"), (":path", path), ("authorization", &*bearer)];
+        let id = id.map(|id| ("x-request-id", id));
+        let all = headers.into_iter().chain(id);
+        all.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect::<Vec<_>>()
+    };
+    for (when_off, id, expected) in [
+        ("legacy", None, true),
+        ("legacy", Some("1"), false),
+        ("not_found", None, true),
+        ("not_found", Some("1"), false),
+        ("forbidden", None, true),
+    ] {
+        world.policy["modules"][0]["gates"][0]["when_off"] = when_off.into();
+        let policy = world.compiled();
+        let told = match world.decide_bytes(&policy, &request(id)) {
+            Decision::Forward(forward) => forward.flag_error,
+            Decision::Refuse(refusal, _) => refusal.flag_error,
+            Decision::Pass => panic!("a path of a module passed"),
+        };
+        assert_eq!(told, expected, "{when_off} {id:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use rampart_engine::bucket::{Bucketing, Generation};
 use rampart_engine::flag::{Asker, Evaluation, Flags, Percentage, Reason};
+use rampart_engine::policy::wire::By;
 use serde_json::{Value, json};
 
 /// Flags as sent, compiled.
@@ -66,17 +67,38 @@ fn the_edges_of_the_hash_fall_on_the_right_side() {
     }
 }
 
+/// How much more often than by chance two flags share organisations: the phi coefficient, 0 where they
+/// are independent, 1 where they are the same.
+fn correlation(a: &[u32], b: &[u32]) -> f64 {
+    let share = |count: usize| count as f64 / 5_000.0;
+    let (a, b, both) = (share(a.len()), share(b.len()), share(shared(a, b)));
+    (both - a * b) / (a * (1.0 - a) * b * (1.0 - b)).sqrt()
+}
+
 #[test]
 fn flags_are_independent_unless_they_share_a_rollout_group() {
-    let share = |group: Option<&str>| {
-        let sent = |key| json!({"key": key, "percentage": 25, "rollout_group": group});
-        let flags = flags(json!([sent("one"), sent("two")]));
-        shared(&enrolled_in(&flags, "one"), &enrolled_in(&flags, "two")) as f64 / 5_000.0
-    };
-    let apart = share(None);
-    assert!((0.05..0.075).contains(&apart), "25 % of 25 % is 6.25 %, not {apart}");
-    let together = share(Some("cohort"));
-    assert!((0.23..0.27).contains(&together), "the same quarter, not {together}");
+    for generation in ["flagd-v2", "flagd-v3"] {
+        let sent = |group: Option<&str>| {
+            let flag = |n: usize| {
+                json!({"key": format!("flag-{n}"), "percentage": 5 * n + 5, "rollout_group": group,
+                       "bucketing": generation})
+            };
+            flags((0..12).map(flag).collect())
+        };
+        let who = |flags: &Flags| -> Vec<Vec<u32>> {
+            (0..12).map(|n| enrolled_in(flags, &format!("flag-{n}"))).collect()
+        };
+        let (apart, together) = (who(&sent(None)), who(&sent(Some("cohort"))));
+        for n in 0..12 {
+            for m in 0..n {
+                // Four and a half standard deviations of what chance does with 5,000.
+                let found = correlation(&apart[m], &apart[n]);
+                assert!(found.abs() < 0.064, "{generation} {m} {n}: {found}");
+                let contained = shared(&together[m], &together[n]);
+                assert_eq!(contained, together[m].len(), "{generation}: {m} has others than {n}");
+            }
+        }
+    }
 }
 
 /// Three flags that share the organisations: 20 %, 50 % and 30 % of them at most.
@@ -113,6 +135,26 @@ fn flags_of_an_exclusive_group_never_meet_and_never_take_from_each_other() {
         before = after;
     }
     assert_eq!(before.concat().len(), 5_000, "a hundred means everybody");
+}
+
+#[test]
+fn a_flag_tells_in_which_buckets_it_is_on() {
+    let flags = exclusive([13.37, 50.0, 0.001], [&[]; 3]);
+    for (key, buckets) in [("a", 0..13_370), ("b", 20_000..70_000), ("c", 70_000..70_001)] {
+        let flag = flags.get(flags.find(key).unwrap()).unwrap();
+        assert_eq!((flag.enrolled(), flag.by()), (buckets, By::Organisation), "{key}");
+    }
+    for n in 0..100 {
+        let organisation = format!("organisation-{n}");
+        let of = |percentage: f64| {
+            let flags = flag("flagd-v3", percentage);
+            let bucket = flags.get(flags.find("ramp").unwrap()).unwrap().bucket(&organisation);
+            (bucket, evaluate(&flags, "ramp", &organisation).value)
+        };
+        let (bucket, _) = of(0.0);
+        assert!(!of(f64::from(bucket) / 1_000.0).1, "{organisation}");
+        assert!(of(f64::from(bucket + 1) / 1_000.0).1, "{organisation}");
+    }
 }
 
 #[test]

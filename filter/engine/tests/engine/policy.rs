@@ -1,6 +1,6 @@
 //! What a policy may say, and the sentence for what it may not.
 
-use rampart_engine::policy::Policy;
+use rampart_engine::policy::{Policy, wire};
 use serde_json::{Value, json};
 
 /// A policy that makes sense, in which each case breaks one thing.
@@ -201,4 +201,34 @@ pub(crate) fn set(document: &mut Value, place: &str, value: Value) {
         }
         parent => parent[last] = value,
     }
+}
+
+/// The flag service writes what the engine reads.
+#[test]
+fn a_policy_is_written_as_it_is_read_and_without_what_was_not_said() {
+    let mut full = sound();
+    full["denied"] = json!({"tokens": ["a"], "subjects": [], "organisations": ["b"]});
+    full["flags"] = json!([
+        {"key": "b", "by": "request", "variants": [{"name": "v", "weight": 1}], "description": "d"},
+        {"key": "a", "rollout_group": "g", "prerequisites": [{"flag": "b", "variant": "v"}, {"flag": "b", "value": false}],
+         "subjects": {"on": ["x", {"name": "y", "until": 5}], "off": []}},
+    ]);
+    for sent in [sound(), full.clone()] {
+        let read: wire::Policy = serde_json::from_value(sent).unwrap();
+        let again: wire::Policy = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
+        assert_eq!(again, read);
+    }
+    let smallest: wire::Policy =
+        serde_json::from_value(json!({"schema": 1, "flags": [{"key": "a"}]})).unwrap();
+    let written = serde_json::to_value(&smallest).unwrap();
+    assert_eq!(written.get("denied"), None);
+    for unsaid in ["by", "description", "prerequisites", "rollout_group", "subjects", "variants"] {
+        assert_eq!(written["flags"][0].get(unsaid), None, "{unsaid}");
+    }
+    let written = serde_json::to_value(serde_json::from_value::<wire::Policy>(full).unwrap()).unwrap();
+    assert_eq!(
+        written["flags"][1]["prerequisites"],
+        json!([{"flag": "b", "variant": "v"}, {"flag": "b", "value": false}])
+    );
+    assert_eq!(written["denied"]["tokens"], json!(["a"]));
 }

@@ -1,6 +1,7 @@
 //! What a provider may ask of its tokens, beyond a good signature.
 
 use rampart_engine::policy::Policy;
+use rampart_engine::token_source::without_cookie;
 use serde_json::{Value, json};
 
 use crate::world::{World, base64url, claims};
@@ -226,5 +227,19 @@ fn providers_that_make_no_sense_are_refused() {
         let policy = world(json!({ member: value })).policy;
         let problems = Policy::from_json(policy.to_string().as_bytes()).unwrap_err();
         assert!(problems.iter().any(|problem| problem.to_string().contains(told)), "{member}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_cookie_is_taken_out_and_the_others_stay() {
+    for (before, after) in [
+        ("session=x", ""),
+        ("a=b; session=x; c=d", "a=b; c=d"),
+        ("session=\"x\";a=b", "a=b"),
+        ("sessions=1; session=2; xsession=3", "sessions=1; xsession=3"),
+        ("no pair; session=2", "no pair"),
+        ("a=session=x", "a=session=x"),
+    ] {
+        assert_eq!(without_cookie(before.as_bytes(), "session"), after.as_bytes(), "{before}");
     }
 }
