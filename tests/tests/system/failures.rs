@@ -16,7 +16,8 @@ use rampart_tests::{
     wait::{SOON, eventually},
     workdir::system_test,
 };
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 const REQUESTS: usize = 20;
 
@@ -188,6 +189,52 @@ fn another_vm_id_starts_fresh_vms_and_nobody_notices() {
         };
         eventually(SOON, "fresh VMs", fresh).await?;
         stack.served_by(&token, "analytics-core v1").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_cluster_that_envoy_does_not_have_is_503_and_counted() {
+    system_test(async |dir| {
+        let (upstream, listener) = (Upstream::start("upstream").await?, Port::claim()?);
+        let mut policy = example_policy()?;
+        policy["modules"][0]["cluster"] = json!("nowhere");
+        policy["modules"][0]["auth"] = json!({"level": "none"});
+        policy["modules"][0]["gates"] = json!([]);
+        let config = StaticVariant {
+            listener: listener.address(),
+            analytics: upstream.address(),
+            legacy: upstream.address(),
+            module: &paths::filter()?,
+            policy: &policy,
+        };
+        let mut envoy = Envoy::start(dir, &config.render()?, 2).await?;
+        envoy.ready().await?;
+        let client = Client::new(listener.address())?;
+        for _ in 0..REQUESTS {
+            let reply = client.get("/api/v1/modules/v1/analytics/reports", None).await?;
+            ensure!(reply.status == 503, "{} {}", reply.status, reply.text());
+        }
+        ensure!(envoy.stat("http.rampart.no_cluster").await? == REQUESTS as u64);
+        ensure!(upstream.requests() == 0, "a request went elsewhere");
+        ensure!(client.get("/outside", None).await?.status == 200);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_grpc_caller_is_refused_in_grpcs_terms() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let client = stack.client()?;
+        let headers = [("content-type", "application/grpc")];
+        for (path, status) in [
+            ("/api/v1/modules/v1/pricing-intelligence/analyze/market", "16"),
+            ("/api/v1/modules/v1/nowhere", "12"),
+        ] {
+            let reply = client.send(Method::POST, path, &headers, vec![]).await?;
+            ensure!(reply.status == 200 && reply.header("grpc-status") == Some(status), "{path}: {reply:?}");
+        }
         Ok(())
     });
 }

@@ -227,7 +227,9 @@ async fn bombard(dir: &Path, module: PathBuf, count: usize) -> Result<()> {
     ensure!(after == constant, "before {constant:?}, after {after:?}");
     let reloads: Vec<_> = after.iter().filter(|(name, _)| name.contains("vm_reload")).collect();
     ensure!(!reloads.is_empty() && reloads.iter().all(|(_, count)| **count == 0), "{reloads:?}");
-    let grown = envoy.resident_kib()?.saturating_sub(resident);
+    let resident_after = envoy.resident_kib()?;
+    println!("{count} requests: {resident} KiB, then {resident_after} KiB; {statuses:?}");
+    let grown = resident_after.saturating_sub(resident);
     ensure!(grown < GROWTH_KIB, "{grown} KiB more after {count} requests: {statuses:?}");
     // Each happens often, or the requests are not what this test thinks they are.
     for status in [200, 400, 401, 404, 405, 431] {

@@ -52,6 +52,9 @@ fn policy_after_policy_costs_no_memory() {
                 // Requests hold on to the configuration they began under.
                 let reply = client.get(ROUTE, Some(&token)).await?;
                 ensure!(reply.status == 200, "{}", reply.text());
+                // A refusal under each, because counters that were defined anew would pile up.
+                let refused = client.get(ROUTE, None).await?;
+                ensure!(refused.status == 401, "{}", refused.text());
             }
             let stats = stack.envoy.stats().await?;
             let vms = stats.get("wasm.envoy.wasm.runtime.v8.active").copied();
@@ -60,10 +63,16 @@ fn policy_after_policy_costs_no_memory() {
                 .filter_map(|outcome| stats.get(&format!("wasm.rampart.vm_reload_{outcome}")).copied())
                 .collect();
             ensure!(reloads == [0; 3], "a VM was lost: {reloads:?}");
-            seen.push((stack.envoy.resident_kib()?, stats.len(), vms));
+            let heap = stats.get("server.memory_allocated").copied().unwrap_or_default() / 1024;
+            seen.push((stack.envoy.resident_kib()?, heap, stats.len(), vms));
         }
-        let [(middle, names, vms), (end, names_after, vms_after)] = seen[..] else { unreachable!() };
-        println!("{half} and {half} pushes: {middle} KiB, then {end} KiB; {names} stats; {vms:?} VMs");
+        let [(middle, heap, names, vms), (end, heap_after, names_after, vms_after)] = seen[..] else {
+            unreachable!()
+        };
+        println!(
+            "{half} and {half} pushes: {middle} KiB, then {end} KiB; heap {heap} KiB, then {heap_after} KiB; \
+             {names} stats; {vms:?} VMs"
+        );
         ensure!(end <= middle + TOLERATED_KIB, "{middle} KiB grew to {end} KiB");
         ensure!(
             (names, vms) == (names_after, vms_after),
