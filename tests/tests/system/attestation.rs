@@ -1,7 +1,7 @@
 //! A filter can be absent, broken or half configured. With the guard that asks for its attestation
 //! such a request is refused; these tests also show that the guard is what refuses it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rampart_tests::{
     client::{Client, fan_out, tally},
     envoy::Envoy,
@@ -16,9 +16,23 @@ use std::path::Path;
 const ATTESTATION: &str = "wasm.rampart.decision";
 const REQUESTS: usize = 20;
 
+/// The failure policy that Rampart ships.
+const SHIPPED: &str = "FAIL_RELOAD";
+
 /// Every request through `module` is answered with `status`; only those answered 200 reach the
 /// upstream.
 async fn check(dir: &Path, module: Option<Module>, guarded: bool, status: u16) -> Result<()> {
+    check_under(SHIPPED, dir, module, guarded, status).await
+}
+
+/// The same under another of Envoy's failure policies.
+async fn check_under(
+    failure_policy: &str,
+    dir: &Path,
+    module: Option<Module>,
+    guarded: bool,
+    status: u16,
+) -> Result<()> {
     let upstream = Upstream::start("upstream").await?;
     let listener = Port::claim()?;
     let module = module.map(|module| module.write_to(dir)).transpose()?;
@@ -28,7 +42,8 @@ async fn check(dir: &Path, module: Option<Module>, guarded: bool, status: u16) -
         filter: module.as_deref().map_or(Filter::None, Filter::Module),
         attestation: guarded.then_some(ATTESTATION),
     };
-    let mut envoy = Envoy::start(dir, &config.render(), 2).await?;
+    let config = config.render().replace(SHIPPED, failure_policy);
+    let mut envoy = Envoy::start(dir, &config, 2).await?;
     envoy.ready().await?;
     let client = Client::new(listener.address())?;
     let ask = async |_| Ok(client.get("/", None).await?.status);
@@ -70,6 +85,19 @@ fn a_filter_that_failed_on_its_worker_is_skipped_by_envoy_itself() {
 #[test]
 fn a_filter_that_failed_on_its_worker_is_not_a_pass() {
     system_test(async |dir| check(dir, Some(WORKER_REFUSING), true, 403).await);
+}
+
+#[test]
+fn no_failure_policy_stands_in_for_the_guard() {
+    system_test(async |dir| {
+        for failure_policy in ["UNSPECIFIED", "FAIL_CLOSED", "FAIL_OPEN"] {
+            for (guarded, status) in [(false, 200), (true, 403)] {
+                let checked = check_under(failure_policy, dir, Some(WORKER_REFUSING), guarded, status).await;
+                checked.with_context(|| failure_policy.to_owned())?;
+            }
+        }
+        Ok(())
+    });
 }
 
 #[test]

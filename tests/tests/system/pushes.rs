@@ -1,4 +1,4 @@
-//! Many policies, one after another: nothing grows.
+//! Many policies, one after another: nothing grows, and what is under way ends as it began.
 
 use anyhow::{Context as _, Result, ensure};
 use rampart_tests::{
@@ -9,6 +9,10 @@ use rampart_tests::{
 };
 use reqwest::Method;
 use std::env;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// Pushes per half of the run; `RAMPART_SOAK=1` makes it 2,000 in all.
 const PUSHES: usize = 150;
@@ -78,6 +82,48 @@ fn policy_after_policy_costs_no_memory() {
             (names, vms) == (names_after, vms_after),
             "{names} {vms:?}, then {names_after} {vms_after:?}"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_request_under_way_ends_as_it_began_whatever_is_pushed() {
+    system_test(async |dir| {
+        let mut stack = Stack::seeded(dir).await?;
+        let token = stack.token(EARLY)?;
+        // A change of policy replaces the configuration in a VM, another identity the VM itself.
+        for vm_id in [None, Some("second")] {
+            stack.roll_out("100").await?;
+            stack.served_by(&token, "analytics-core v1").await?;
+            let judged = stack.upstreams.analytics_v1.requests();
+            let mut connection = TcpStream::connect(stack.service.listener_address()).await?;
+            let head = format!(
+                "GET {ROUTE} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+                 content-length: 10\r\n\r\nfirst"
+            );
+            connection.write_all(head.as_bytes()).await?;
+            let arrived = async || {
+                ensure!(stack.upstreams.analytics_v1.requests() == judged + 1, "not yet");
+                Ok(())
+            };
+            eventually(SOON, "the request's head to arrive", arrived).await?;
+
+            if let Some(vm_id) = vm_id {
+                stack.service.kill()?;
+                stack.service.set("--vm-id", vm_id);
+                stack.service.start().await?;
+            }
+            stack.roll_out("0").await?;
+            stack.served_by(&token, "legacy").await?;
+            connection.write_all(b"-last").await?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await?;
+            ensure!(answer.starts_with("HTTP/1.1 200"), "{vm_id:?}: {answer}");
+            ensure!(
+                answer.contains("analytics-core v1") && answer.contains("\"body_length\":10"),
+                "{answer}"
+            );
+        }
         Ok(())
     });
 }
