@@ -18,6 +18,7 @@ use rampart_tests::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::fs;
 
 const REQUESTS: usize = 20;
 
@@ -234,6 +235,23 @@ fn a_grpc_caller_is_refused_in_grpcs_terms() {
         ] {
             let reply = client.send(Method::POST, path, &headers, vec![]).await?;
             ensure!(reply.status == 200 && reply.header("grpc-status") == Some(status), "{path}: {reply:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn every_counter_that_operators_are_told_to_watch_is_there() {
+    system_test(async |dir| {
+        let text = fs::read_to_string(paths::repository().join("docs/monitoring.md"))?;
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        // The filter's own are there once they count; other tests see them do so.
+        let names: Vec<&str> = rows.filter(|name| !name.starts_with("rampart_")).collect();
+        ensure!(names.len() >= 6, "{names:?}");
+        let stack = Stack::seeded(dir).await?;
+        let stats = stack.envoy.stats().await?;
+        for name in names {
+            ensure!(stats.contains_key(name), "docs/monitoring.md names {name}, which Envoy does not have");
         }
         Ok(())
     });
