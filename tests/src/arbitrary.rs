@@ -76,8 +76,11 @@ impl Arbitrary {
                 _ => ("authorization".to_owned(), format!("Bearer {token}")),
             });
         }
+        if self.chance(60) {
+            request.push(("x-tenant".to_owned(), self.one_of(&ORGANISATIONS).to_owned()));
+        }
         // What clients may send and Rampart sets itself.
-        for name in ["x-rampart-cluster", "x-rampart-flags", "x-envoy-max-retries", "x-envoy-retry-on"] {
+        for name in ["x-rampart-cluster", "x-rampart-flags", "x-envoy-max-retries", "x-envoy-original-path"] {
             if self.chance(15) {
                 request.push((name.to_owned(), "client".to_owned()));
             }
@@ -95,7 +98,11 @@ impl Arbitrary {
         let module = &modules[self.random.below(modules.len())];
         let of = |member: &str| module[member].as_str().unwrap_or_default().to_owned();
         let version = if self.chance(5) { "v9".to_owned() } else { of("version") };
-        let namespace = if self.chance(5) { "nowhere".to_owned() } else { of("namespace") };
+        let namespace = match self.random.below(20) {
+            0 => "nowhere".to_owned(),
+            1..4 => format!("{}-alias", of("namespace")),
+            _ => of("namespace"),
+        };
         let query = self.one_of(&["", "", "?q=1", "?a=/../b"]);
         let routes = module["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let path = if routes.is_empty() || self.chance(10) {

@@ -23,6 +23,7 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
+    mem::replace,
 };
 
 const POLICIES: usize = 300;
@@ -104,6 +105,12 @@ fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
         headers.retain(|(known, _)| known != name);
         headers.push(((*name).to_owned(), (*value).to_owned()));
     }
+    if let Some(path) = &forward.path {
+        headers.retain(|(name, _)| name != "x-envoy-original-path");
+        let sent = headers.iter_mut().find(|(name, _)| name == ":path");
+        let public = sent.map(|(_, sent)| replace(sent, String::from_utf8_lossy(path).into_owned()));
+        headers.push(("x-envoy-original-path".to_owned(), public.unwrap_or_default()));
+    }
     let flags: Vec<String> = forward.flags.iter().map(ToString::to_string).collect();
     let identity = forward.token.as_ref().map(|token| token.identity.clone()).unwrap_or_default();
     let own = [
@@ -136,7 +143,7 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
     host.set_time(NOW);
     let mut tokens = TokenCache::new([7; 16]);
     let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut flag_errors, mut refused) = (0, 0);
+    let (mut flag_errors, mut refused, mut rewritten) = (0, 0, 0);
     for number in 0..POLICIES {
         let sent = arbitrary.policy();
         let damaged = arbitrary.damaged(&sent);
@@ -157,6 +164,9 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
                 Decision::Forward(forward) => forward.flag_error,
                 Decision::Refuse(refusal, _) => refusal.flag_error,
             });
+            let is_rewritten = |forward: &Forward<'_>| forward.path.is_some();
+            rewritten +=
+                usize::from(matches!(&decision, Decision::Forward(forward) if is_rewritten(forward)));
             let outcome = host.request(&request)?;
             let (engine, filter) = (Answer::of_engine(&decision, &request), Answer::of_filter(&outcome));
             ensure!(engine == filter, "{request:#?}\nengine: {engine}\nfilter: {filter}\n{json}");
@@ -187,6 +197,8 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
         ("missing_permission", 50),
         ("missing_role", 30),
         ("flag_off", 30),
+        ("malformed_tenant", 8),
+        ("cross_tenant", 15),
         ("unknown_module", 100),
         ("unknown_version", 100),
         ("unknown_route", 150),
@@ -199,6 +211,7 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
     }
     let counted = host.metrics().iter().find(|(name, _)| name == "rampart.flag_error");
     ensure!(counted == Some(&("rampart.flag_error".to_owned(), flag_errors)), "{flag_errors}: {counted:?}");
+    ensure!(rewritten > 50, "{rewritten}");
     ensure!(flag_errors > 20 && (50..POLICIES).contains(&refused), "{flag_errors} {refused}");
     Ok(())
 }

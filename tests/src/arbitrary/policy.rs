@@ -132,22 +132,44 @@ impl Arbitrary {
         // Two versions of each namespace.
         let (version, namespace) = (format!("v{}", 1 + n % 2), ["alpha", "beta"][n / 2]);
         let methods: [&[&str]; 4] = [&[], &["GET"], &["GET", "POST"], &["DELETE", "OPTIONS", "POST"]];
-        let mut routes = Vec::new();
+        let (auth, mut routes) = (self.auth(), Vec::new());
         for pattern in self.some_of(&PATTERNS) {
             let mut route = json!({
                 "path": pattern, "methods": methods[self.random.below(methods.len())],
                 "gates": self.gates(flags), "effects": self.effects(flags),
             });
-            if self.chance(50) {
-                route["auth"] = self.auth();
+            let own = if self.chance(50) { Some(self.auth()) } else { None };
+            // Where no token is asked for, there is no organisation to compare.
+            if own.as_ref().unwrap_or(&auth)["level"] == "none" {
+                route["tenant"] = json!("any");
+            }
+            if let Some(auth) = own {
+                route["auth"] = auth;
             }
             routes.push(route);
         }
-        json!({
+        let mut module = json!({
             "id": format!("module-{n}"), "version": version, "namespace": namespace, "cluster": format!("module-{n}"),
-            "auth": self.auth(), "gates": self.gates(flags), "effects": self.effects(flags),
+            "auth": auth, "gates": self.gates(flags), "effects": self.effects(flags),
             "mirror_unsafe": self.chance(30), "flags": self.some_flags(flags), "routes": routes,
-        })
+        });
+        module["tenant"] = self.tenant();
+        if self.chance(30) {
+            module["rewrite"] = json!({"prefix": self.one_of(&["/", "/internal/module"])});
+        }
+        if self.chance(20) {
+            module["aliases"] = json!([format!("{namespace}-alias")]);
+        }
+        if self.chance(30) {
+            module["timeout_ms"] = json!(self.random.below(5_000));
+            module["retry"] = json!({"on": ["connect-failure"], "max_retries": 2});
+        }
+        module
+    }
+
+    /// Bound to the organisation that a header names, or to none.
+    fn tenant(&mut self) -> Value {
+        if self.chance(15) { json!({"header": "x-tenant"}) } else { json!("any") }
     }
 
     fn auth(&mut self) -> Value {
