@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use proxy_wasm::types::Action;
 use rampart_engine::decision::{FlagOn, Forward, Place, Refusal};
-use rampart_engine::policy::wire::TokenSource;
+use rampart_engine::policy::wire::{HashBy, TokenSource};
 use rampart_engine::request::Headers;
 use rampart_engine::token_source::without_cookie;
 
@@ -59,8 +59,15 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     if forward.flag_error {
         metrics::flag_error();
     }
+    if forward.place.module.hash_by == Some(HashBy::Organisation) && !organisation.is_empty() {
+        // Where the host cannot, the load balancer picks at random: slower for the module, no worse.
+        host::set_hash_key(organisation);
+    }
     tell_place(forward.place);
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
+    if !flags.is_empty() {
+        host::set_filter_state("rampart.flags", flags.as_bytes());
+    }
     finish(written, forward.arm.as_str(), revision)
 }
 

@@ -175,6 +175,29 @@ pub(crate) fn increment(metric: u32) {
     unsafe { proxy_increment_metric(metric, 1) };
 }
 
+/// Tells Envoy's load balancer what to hash. It needs an object of a kind that Envoy can hash, which
+/// other filter state is not; each kind has one name.
+pub(crate) fn set_hash_key(key: &str) {
+    let argument = message(&[b"envoy.hashable_string", key.as_bytes()]);
+    call_foreign_function("set_envoy_filter_state", &argument);
+}
+
+/// A protocol-buffers message of byte fields, numbered from 1.
+pub(crate) fn message(fields: &[&[u8]]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(fields.iter().map(|field| field.len() + 6).sum());
+    for (number, field) in (1u8..).zip(fields) {
+        message.push((number << 3) | 2);
+        let mut length = field.len();
+        while length > 0x7f {
+            message.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        message.push(length as u8);
+        message.extend(*field);
+    }
+    message
+}
+
 /// Answers the request here.
 pub(crate) fn send_local_response(status: u16, details: &str, body: &str, headers: &[u8], grpc_status: u32) {
     // SAFETY: pointers and lengths are of live slices. If the host refuses, the request stays

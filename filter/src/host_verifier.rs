@@ -62,18 +62,7 @@ impl Verifier for HostVerifier {
 /// Calls the host with `VerifySignatureArguments` (hash 1, DER key 2, signature 3, text 4) and
 /// reads `VerifySignatureResult` (result 1); none where the host has no such function.
 fn host_verify(hash: &str, key: &[u8], signature: &[u8], text: &[u8]) -> Option<bool> {
-    let fields = [hash.as_bytes(), key, signature, text];
-    let mut argument = Vec::with_capacity(fields.iter().map(|field| field.len() + 6).sum());
-    for (number, field) in (1u8..).zip(fields) {
-        argument.push((number << 3) | 2);
-        let mut length = field.len();
-        while length > 0x7f {
-            argument.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        argument.push(length as u8);
-        argument.extend(field);
-    }
+    let argument = host::message(&[hash.as_bytes(), key, signature, text]);
     let result = host::call_foreign_function(FUNCTION, &argument)?;
     Some(result.starts_with(&[0x08, 0x01]))
 }

@@ -24,6 +24,8 @@ pub struct Upstream {
     pub cluster: String,
     /// Where it runs; never empty.
     pub endpoints: Vec<Endpoint>,
+    /// Whether an organisation keeps its endpoint.
+    pub hashed: bool,
 }
 
 /// A host (IP address or DNS name) and port, written `host:port`; `[::1]:80` for IPv6.

@@ -15,8 +15,9 @@ const NOW: u64 = 1_800_000_000;
 const REPORTS: &str = "/api/v1/modules/v1/analytics/reports";
 
 /// The most that a forwarded request writes: seven headers (cluster, module, organisation, subject,
-/// roles, permissions, flags) and five properties (module, route, organisation, revision, decision).
-const WRITES: usize = 12;
+/// roles, permissions, flags) and six properties (module, route, organisation, flags, revision,
+/// decision).
+const WRITES: usize = 13;
 
 /// The most that a cached request executes, in the interpreter's units, and one with a new token
 /// besides the host's cryptography. The tests' own requests take 35,000 and 181,000 at the time of

@@ -90,11 +90,16 @@ impl State {
                 .collect(),
             modules: self.modules.values().map(|module| module.to_wire()).collect(),
         };
-        let modules = self
-            .modules
-            .values()
-            .map(|module| Upstream { cluster: module.cluster(), endpoints: module.endpoints.clone() });
-        let legacy = legacy.map(|cluster| Upstream { cluster, endpoints: self.settings.legacy.clone() });
+        let modules = self.modules.values().map(|module| Upstream {
+            cluster: module.cluster(),
+            endpoints: module.endpoints.clone(),
+            hashed: module.hash_by.is_some(),
+        });
+        let legacy = legacy.map(|cluster| Upstream {
+            cluster,
+            endpoints: self.settings.legacy.clone(),
+            hashed: false,
+        });
         let mut upstreams: Vec<Upstream> = modules.chain(legacy).collect();
         upstreams.sort_by(|a, b| a.cluster.cmp(&b.cluster));
         Published { revision, policy, upstreams }

@@ -1,6 +1,6 @@
 //! A module: the manifest as its team writes it, and the module with everything filled in.
 
-use rampart_engine::policy::wire::{self, Auth, Effect, Gate, Retry, Rewrite, Route, Tenant};
+use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewrite, Route, Tenant};
 use serde::{Deserialize, Serialize};
 
 use crate::published::Endpoint;
@@ -49,6 +49,9 @@ pub struct Manifest {
     /// Whether requests are mirrored whose method is not safe.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirror_unsafe: bool,
+    /// What an endpoint is picked by. Unset: the one with the fewest open requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_by: Option<HashBy>,
     /// Flags it wants to be told of.
     #[serde(default)]
     pub flags: Vec<String>,
@@ -76,6 +79,7 @@ pub struct Module {
     pub gates: Vec<Gate>,
     pub effects: Vec<Effect>,
     pub mirror_unsafe: bool,
+    pub hash_by: Option<HashBy>,
     pub flags: Vec<String>,
     pub routes: Vec<Route>,
 }
@@ -102,6 +106,7 @@ impl Module {
             gates: self.gates.clone(),
             effects: self.effects.clone(),
             mirror_unsafe: self.mirror_unsafe,
+            hash_by: self.hash_by,
             flags: self.flags.clone(),
             routes: self.routes.clone(),
         }
@@ -125,6 +130,7 @@ impl From<Manifest> for Module {
             gates,
             effects,
             mirror_unsafe,
+            hash_by,
             flags,
             routes,
         } = manifest;
@@ -144,6 +150,7 @@ impl From<Manifest> for Module {
             gates,
             effects,
             mirror_unsafe,
+            hash_by,
             flags,
             routes,
         }
@@ -167,6 +174,7 @@ impl From<Module> for Manifest {
             gates,
             effects,
             mirror_unsafe,
+            hash_by,
             flags,
             routes,
         } = module;
@@ -186,6 +194,7 @@ impl From<Module> for Manifest {
             gates,
             effects,
             mirror_unsafe,
+            hash_by,
             flags,
             routes,
         }

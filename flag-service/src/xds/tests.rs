@@ -58,6 +58,7 @@ impl Served {
         let upstream = |cluster: &&str| Upstream {
             cluster: (*cluster).to_owned(),
             endpoints: vec![endpoint.parse().unwrap()],
+            hashed: false,
         };
         let upstreams = clusters.iter().map(upstream).collect();
         self.publish.send_replace(Some(Arc::new(Published { revision, policy, upstreams })));

@@ -6,6 +6,7 @@
 //! - `harness`: the harness itself does what tests rely on.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
 //! - `discovery`: filters that arrive, fail and are replaced while Envoy runs.
+//! - `balancing`: which endpoint of a module does a request go to?
 //! - `documents`: what documents show is what happens.
 //! - `effects`: what flags change about a request, as the router and the upstream see it.
 //! - `failures`: what each failure looks like to callers and to operators.
@@ -28,6 +29,7 @@
 //! file, listed here.
 
 mod attestation;
+mod balancing;
 mod discovery;
 mod documents;
 mod effects;

@@ -45,6 +45,7 @@ impl Policy {
             rewrite: rewrite(module.rewrite.as_ref(), &format!("{at}.rewrite"), problems),
             effects,
             mirror_unsafe: module.mirror_unsafe,
+            hash_by: module.hash_by,
         });
 
         let everything = [wire::Route { path: "/{*path}".into(), ..wire::Route::default() }];

@@ -95,6 +95,8 @@ pub struct Module {
     pub effects: Vec<Effect>,
     /// Whether requests may be mirrored whose method is not safe.
     pub mirror_unsafe: bool,
+    /// What Envoy's load balancer is told to hash.
+    pub hash_by: Option<wire::HashBy>,
 }
 
 /// A route of a module.

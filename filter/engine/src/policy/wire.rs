@@ -123,12 +123,23 @@ pub struct Module {
     /// Whether requests are mirrored whose method is not safe: they may then be carried out twice.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mirror_unsafe: bool,
+    /// What Envoy's load balancer may pick an endpoint by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_by: Option<HashBy>,
     /// Flags whose names are told to the module when they are on.
     #[serde(default)]
     pub flags: Vec<String>,
     /// The routes. Empty: everything below the namespace.
     #[serde(default)]
     pub routes: Vec<Route>,
+}
+
+/// What a load balancer that hashes (ring hash, Maglev) picks an endpoint by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashBy {
+    /// The organisation: its requests go to one endpoint, as long as that is healthy.
+    Organisation,
 }
 
 /// One route of a module.

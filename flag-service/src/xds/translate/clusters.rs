@@ -21,8 +21,10 @@ pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
         name: upstream.cluster.clone(),
         connect_timeout: seconds(1),
         // Round robin over unequal requests piles them up; the fewest open requests of two picked
-        // at random does not.
-        lb_policy: cluster::LbPolicy::LeastRequest.into(),
+        // at random does not. Maglev moves few organisations when endpoints come and go, and picks
+        // at random where there is nothing to hash.
+        lb_policy: if upstream.hashed { cluster::LbPolicy::Maglev } else { cluster::LbPolicy::LeastRequest }
+            .into(),
         ..Cluster::default()
     };
     let kind = |kind: cluster::DiscoveryType| Some(cluster::ClusterDiscoveryType::Type(kind.into()));

@@ -64,6 +64,7 @@ pub(super) const ACCESS_LOG: &[(&str, &str)] = &[
     ("module", "%FILTER_STATE(wasm.rampart.module:PLAIN)%"),
     ("route", "%FILTER_STATE(wasm.rampart.route:PLAIN)%"),
     ("organisation", "%FILTER_STATE(wasm.rampart.organisation:PLAIN)%"),
+    ("flags_on", "%FILTER_STATE(wasm.rampart.flags:PLAIN)%"),
     ("reason", "%FILTER_STATE(wasm.rampart.reason:PLAIN)%"),
     ("revision", "%FILTER_STATE(wasm.rampart.revision:PLAIN)%"),
 ];

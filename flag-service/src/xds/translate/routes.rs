@@ -2,7 +2,9 @@
 //! change of dispatch never needs new routes.
 
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
-use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, RequestMirrorPolicy};
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, HashPolicy, RequestMirrorPolicy, hash_policy,
+};
 use envoy_types::pb::envoy::config::route::v3::{
     HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
 };
@@ -15,6 +17,8 @@ use super::{NAME, pack, seconds};
 const CLUSTER_HEADER: &str = "x-rampart-cluster";
 /// Names the cluster that gets a copy, likewise.
 const MIRROR_HEADER: &str = "x-rampart-mirror";
+/// What the load balancer hashes: Envoy's own name for filter state that it can hash.
+const HASH_KEY: &str = "envoy.hashable_string";
 
 pub(super) fn routes(policy: &Policy) -> Any {
     let modules = RouteAction {
@@ -23,6 +27,13 @@ pub(super) fn routes(policy: &Policy) -> Any {
         request_mirror_policies: vec![RequestMirrorPolicy {
             cluster_header: MIRROR_HEADER.to_owned(),
             ..RequestMirrorPolicy::default()
+        }],
+        // Only a cluster that hashes asks for it; where the filter has set nothing, it finds none.
+        hash_policy: vec![HashPolicy {
+            policy_specifier: Some(hash_policy::PolicySpecifier::FilterState(hash_policy::FilterState {
+                key: HASH_KEY.to_owned(),
+            })),
+            ..HashPolicy::default()
         }],
         ..action()
     };

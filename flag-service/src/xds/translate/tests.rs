@@ -30,6 +30,7 @@ fn published(legacy: Option<&str>) -> Published {
     let upstream = |cluster: &str, endpoints: &[&str]| Upstream {
         cluster: cluster.to_owned(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
+        hashed: cluster == "analytics-v1",
     };
     let legacy_field = legacy.map(|name| format!(r#","legacy_cluster":"{name}""#)).unwrap_or_default();
     Published {
