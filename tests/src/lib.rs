@@ -13,6 +13,7 @@ pub mod process;
 pub mod random;
 pub mod raw;
 pub mod reflector;
+pub mod scripted;
 pub mod seed;
 pub mod service;
 pub mod shipped;

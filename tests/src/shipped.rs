@@ -1,4 +1,4 @@
-//! The static configuration that Rampart ships, changed only where a test must: its ports, the
+//! The static configurations that Rampart ships, changed only where a test must: their ports, the
 //! module's file, and the policy.
 
 use crate::{paths, ports::substitute};
@@ -6,8 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{fs, net::SocketAddr, path::Path};
 
-/// Where the shipped file expects the module.
+/// Envoy without the flag service.
+const STATIC: &str = "envoy/static.yaml";
+
+/// Where the shipped files expect the module.
 const MODULE: &str = "/etc/rampart/rampart.wasm";
+
+/// A module with flags that switch Envoy's own machinery, as documented in `docs/presets.md`.
+pub const MESSAGING: &str = "envoy/presets/messaging/envoy.yaml";
 
 /// What a test puts in place of the shipped file's own values.
 #[derive(Debug, Clone, Copy)]
@@ -31,15 +37,31 @@ impl StaticVariant<'_> {
     ///
     /// When the shipped file has lost one of the places they belong to.
     pub fn render(&self) -> Result<String> {
-        let (before, _, after) = split(&shipped()?)?;
-        ensure!(before.contains(MODULE), "{MODULE} does not occur");
-        let before = substitute(&before, &[(9901, 0), (10_000, self.listener.port())])?;
-        let before = before.replace(MODULE, &self.module.display().to_string());
-        let after = substitute(&after, &[(9001, self.analytics.port()), (9000, self.legacy.port())])?;
-        // A block of one line: JSON has no line break that it needs. What follows says how far the
-        // block is indented at least.
-        Ok(format!("{before}{:40}{}\n{after}", "", self.policy))
+        let ports = [(9001, self.analytics.port()), (9000, self.legacy.port())];
+        render(STATIC, self.listener, &ports, self.module, self.policy)
     }
+}
+
+/// The shipped file of this name with ports, module and policy of a test's own.
+///
+/// # Errors
+///
+/// When the shipped file has lost one of the places they belong to.
+pub fn render(
+    file: &str,
+    listener: SocketAddr,
+    upstreams: &[(u16, u16)],
+    module: &Path,
+    policy: &Value,
+) -> Result<String> {
+    let (before, _, after) = split(&shipped(file)?)?;
+    ensure!(before.contains(MODULE), "{MODULE} does not occur");
+    let before = substitute(&before, &[(9901, 0), (10_000, listener.port())])?;
+    let before = before.replace(MODULE, &module.display().to_string());
+    let after = substitute(&after, upstreams)?;
+    // A block of one line: JSON has no line break that it needs. What follows says how far the
+    // block is indented at least.
+    Ok(format!("{before}{:40}{policy}\n{after}", ""))
 }
 
 /// The policy that the shipped file carries as its example.
@@ -48,18 +70,27 @@ impl StaticVariant<'_> {
 ///
 /// When there is none.
 pub fn example_policy() -> Result<Value> {
-    let (_, policy, _) = split(&shipped()?)?;
-    serde_json::from_str(&policy).context("the policy in envoy/static.yaml")
+    policy_in(STATIC)
 }
 
-fn shipped() -> Result<String> {
-    let file = paths::repository().join("envoy/static.yaml");
+/// The policy that the shipped file of this name carries.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn policy_in(file: &str) -> Result<Value> {
+    let (_, policy, _) = split(&shipped(file)?)?;
+    serde_json::from_str(&policy).with_context(|| format!("the policy in {file}"))
+}
+
+fn shipped(file: &str) -> Result<String> {
+    let file = paths::repository().join(file);
     fs::read_to_string(&file).with_context(|| file.display().to_string())
 }
 
 /// What stands before the policy, the policy, and what stands after it.
 fn split(yaml: &str) -> Result<(String, String, String)> {
-    let start = yaml.find("value: |\n").context("no policy in envoy/static.yaml")? + "value: |\n".len();
+    let start = yaml.find("value: |\n").context("no policy in a shipped file")? + "value: |\n".len();
     let (before, rest) = yaml.split_at(start);
     let indent = rest.len() - rest.trim_start_matches(' ').len();
     let inside = |line: &&str| line.trim().is_empty() || line[..indent.min(line.len())].trim().is_empty();
