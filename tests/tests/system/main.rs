@@ -16,6 +16,13 @@
 //! - `modules`: what a manifest says of a module: version, aliases, tenant, path, timeout, retries.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `paths`: a gated path, spelt in every way that clients have tried.
+//! - `presets/mod`: the messaging preset, one test for each flag's effect; its files:
+//! - `presets/delivery`: priority, concurrency, connections, sizes, parallel attempts.
+//! - `presets/observation`: what is logged, counted and shown.
+//! - `presets/ordering`: which endpoint gets a request.
+//! - `presets/shipped`: the preset's files and its page say the same.
+//! - `presets/timing`: timeouts and bounds by latency.
+//! - `presets/trying`: retries, and endpoints that are avoided.
 //! - `pushes`: many policies, one after another.
 //! - `refusals`: changes that are refused, and changes that are taken back.
 //! - `resilience`: parts that come late, go away and come back.
@@ -41,6 +48,7 @@ mod jwt_corpus;
 mod modules;
 mod passing;
 mod paths;
+mod presets;
 mod pushes;
 mod refusals;
 mod resilience;
