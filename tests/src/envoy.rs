@@ -136,6 +136,8 @@ impl Envoy {
         command.args(["--concurrency", &concurrency.to_string()]);
         // Hot restart would make parallel Envoys meet in shared memory.
         command.args(["--disable-hot-restart", "--log-level", "info", "--component-log-level", "wasm:debug"]);
+        // The access log is written at once and not every ten seconds: tests wait for its lines.
+        command.args(["--file-flush-interval-msec", "100"]);
         let mut process = Process::start(&mut command, &dir.join("envoy.log"))?;
 
         let answers = eventually(SOON, "Envoy's admin interface", async || {
