@@ -20,7 +20,11 @@ use rampart_tests::{
     wait::{SOON, eventually},
 };
 use serde_json::{Value, json};
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Where a message is delivered.
 const MESSAGE: &str = "/api/v1/modules/v1/messaging/messages/1";
@@ -125,6 +129,16 @@ impl Caller<'_> {
     /// Delivers several, so many at a time: the statuses.
     async fn statuses(&self, script: &str, count: usize, at_once: usize) -> Result<Vec<u16>> {
         fan_out(0..count, at_once, async |_| Ok(self.deliver(script).await?.status)).await
+    }
+
+    /// Delivers several, so many at a time: how long each took.
+    async fn times(&self, script: &str, count: usize, at_once: usize) -> Result<Vec<Duration>> {
+        let time = async |_| {
+            let start = Instant::now();
+            self.deliver(script).await?;
+            Ok(start.elapsed())
+        };
+        fan_out(0..count, at_once, time).await
     }
 }
 

@@ -32,18 +32,14 @@ fn intelligent_ordering_prefers_the_endpoint_that_is_less_busy() {
 
 /// Where twelve requests go while the second endpoint has others to answer.
 async fn while_the_second_is_busy(world: &World, caller: &Caller<'_>) -> Result<[usize; 2]> {
-    let before = world.second.requests();
+    let before = [world.first.requests(), world.second.requests()];
     let held = caller.statuses("?slow=second&milliseconds=900", 16, 16);
     let others = async {
-        eventually(SOON, "a busy endpoint", async || {
-            ensure!(world.second.requests() > before, "idle");
-            Ok(())
-        })
-        .await?;
-        eventually(SOON, "an idle endpoint", async || {
-            let (busy, idle) =
-                (world.second.requests() - before, world.clusters("upstream_rq_active").await?);
-            ensure!(busy as u64 == idle, "{idle} active, {busy} of them at the second");
+        eventually(SOON, "all held at the second endpoint", async || {
+            let [first, second] = shares(world, &mut before.clone());
+            let active = world.clusters("upstream_rq_active").await?;
+            let settled = first + second == 16 && second > 0 && active == second as u64;
+            ensure!(settled, "{first} and {second} came, {active} are there");
             Ok(())
         })
         .await?;
