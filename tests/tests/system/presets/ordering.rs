@@ -92,6 +92,8 @@ fn flags_that_choose_the_cluster_combine() {
         ensure!(count(&off.statuses("", 3, 1).await?, 200) == 3);
         served(&world, "messaging.least-request.unprobed.unbroken", 2).await?;
         served(&world, "messaging.unprobed.unbroken", 3).await?;
+        let outside = world.client.get("/outside", None).await?.served_by();
+        ensure!(outside == "legacy", "what the module does not serve is left alone: {outside}");
         Ok(())
     });
 }
