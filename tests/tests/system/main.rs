@@ -5,6 +5,7 @@
 //!
 //! - `harness`: the harness itself does what tests rely on.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
+//! - `counts`: what Envoy counts of requests by what the filter decided.
 //! - `discovery`: filters that arrive, fail and are replaced while Envoy runs.
 //! - `balancing`: which endpoint of a module does a request go to?
 //! - `documents`: what documents show is what happens.
@@ -37,6 +38,7 @@
 
 mod attestation;
 mod balancing;
+mod counts;
 mod discovery;
 mod documents;
 mod effects;

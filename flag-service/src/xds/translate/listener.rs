@@ -3,16 +3,13 @@
 
 use std::collections::HashMap;
 
-use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ResponseFlagFilter, access_log, access_log_filter,
-};
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ResponseFlagFilter, access_log_filter};
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, ExtensionConfigSource, SubstitutionFormatString, TypedExtensionConfig, data_source, substitution_format_string,
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::rbac::v3::{self as rbac, Permission, Policy, Principal, permission, principal};
-use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
@@ -26,11 +23,11 @@ use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_muta
 use envoy_types::pb::envoy::r#type::matcher::v3::{
     FilterStateMatcher, RegexMatcher, StringMatcher, filter_state_matcher, string_matcher,
 };
-use envoy_types::pb::google::protobuf::{Any, BoolValue, Struct, UInt32Value, Value, value};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, UInt32Value};
 use prost::Name;
 use rampart_engine::decision::{Reason, Refusal};
 
-use super::{DataPlane, NAME, address, ads, pack, pack_with_entries, seconds};
+use super::{DataPlane, NAME, address, ads, logs, pack, seconds};
 
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
@@ -46,28 +43,6 @@ pub(super) const ATTESTATION: &str = "attestation";
 /// path, which the access log believes. Prefixes and no regular expression: every header of every
 /// request is held against them.
 pub(super) const PRIVATE_HEADERS: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
-
-/// Fields of the access log. The path is the client's, whatever the module sees, and has no query
-/// string; no header is logged that can hold a token.
-pub(super) const ACCESS_LOG: &[(&str, &str)] = &[
-    ("time", "%START_TIME%"),
-    ("request_id", "%REQ(X-REQUEST-ID)%"),
-    ("method", "%REQ(:METHOD)%"),
-    ("path", "%PATH(NQ:ORIG_OR_PATH)%"),
-    ("protocol", "%PROTOCOL%"),
-    ("code", "%RESPONSE_CODE%"),
-    ("details", "%RESPONSE_CODE_DETAILS%"),
-    ("flags", "%RESPONSE_FLAGS%"),
-    ("duration_ms", "%DURATION%"),
-    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
-    ("decision", "%FILTER_STATE(wasm.rampart.decision:PLAIN)%"),
-    ("module", "%FILTER_STATE(wasm.rampart.module:PLAIN)%"),
-    ("route", "%FILTER_STATE(wasm.rampart.route:PLAIN)%"),
-    ("organisation", "%FILTER_STATE(wasm.rampart.organisation:PLAIN)%"),
-    ("flags_on", "%FILTER_STATE(wasm.rampart.flags:PLAIN)%"),
-    ("reason", "%FILTER_STATE(wasm.rampart.reason:PLAIN)%"),
-    ("revision", "%FILTER_STATE(wasm.rampart.revision:PLAIN)%"),
-];
 
 pub(super) fn listener(data_plane: &DataPlane) -> Any {
     let listen = data_plane.listen;
@@ -104,7 +79,7 @@ fn connection_manager() -> HttpConnectionManager {
             ..UpgradeConfig::default()
         }],
         early_header_mutation_extensions: vec![strip_private_headers()],
-        access_log: vec![access_log()],
+        access_log: vec![logs::lines(), logs::stats()],
         local_reply_config: Some(without_filter()),
         http_filters: vec![
             discovered_filter(),
@@ -198,26 +173,6 @@ fn attestation() -> Rbac {
         // Counted as `http.rampart.rbac.attestation.denied`, which should stay 0.
         rules_stat_prefix: ATTESTATION.to_owned(),
         ..Rbac::default()
-    }
-}
-
-fn access_log() -> AccessLog {
-    let log = |fields| FileAccessLog {
-        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
-            format: Some(substitution_format_string::Format::JsonFormat(Struct { fields })),
-            ..SubstitutionFormatString::default()
-        })),
-        ..FileAccessLog::default()
-    };
-    let fields = ACCESS_LOG.iter().map(|(name, format)| {
-        let value = Value { kind: Some(value::Kind::StringValue((*format).to_owned())) };
-        log(HashMap::from([((*name).to_owned(), value)]))
-    });
-    let path = FileAccessLog { path: "/dev/stdout".to_owned(), ..FileAccessLog::default() };
-    AccessLog {
-        name: "envoy.access_loggers.file".to_owned(),
-        config_type: Some(access_log::ConfigType::TypedConfig(pack_with_entries(&path, fields))),
-        ..AccessLog::default()
     }
 }
 

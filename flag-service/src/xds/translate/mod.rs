@@ -4,6 +4,7 @@
 mod clusters;
 mod extension;
 mod listener;
+mod logs;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -193,8 +193,11 @@ fn the_static_variant_agrees() {
         assert!(line(&format!("{capability}: {{}}")), "{capability}");
     }
     assert_eq!(yaml.lines().filter(|line| line.ends_with(": {}")).count(), CAPABILITIES.len());
-    for (name, format) in listener::ACCESS_LOG {
+    for (name, format) in logs::ACCESS_LOG {
         assert!(line(&format!("{name}: \"{format}\"")), "{name}");
+    }
+    for (name, format) in logs::TAGS {
+        assert!(line(&format!("- {{ name: {name}, value_format: \"{format}\" }}")), "{name}");
     }
     for prefix in listener::PRIVATE_HEADERS {
         assert!(line(&format!("prefix: {prefix}")), "{prefix}");
