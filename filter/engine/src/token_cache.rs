@@ -1,6 +1,6 @@
 //! Verified tokens, so that a token's signature is checked once and not on every request.
 //!
-//! Bounded by entries. The key is a keyed 128-bit digest of the key generation and the whole token:
+//! Bounded by entries and by bytes. The key is a keyed 128-bit digest of the key generation and the whole token:
 //! no token is kept, and a change of keys makes every older entry unreachable at once, where
 //! Envoy's own jwt_authn goes on accepting tokens of a removed key. Two generations of entries
 //! stand for recency: what is asked for again moves from the old to the young one, and when the
@@ -12,7 +12,7 @@ use core::mem;
 use hashbrown::HashMap;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::identity::Verified;
+use crate::identity::{Identity, Verified};
 use crate::policy::SourceId;
 
 /// Longest time a verification is believed without being repeated, in seconds.
@@ -21,6 +21,10 @@ pub const TIME_TO_LIVE: u64 = 300;
 /// Entries of each half. A working set of this size always stays cached; memory never exceeds
 /// twice as many entries.
 const HALF: usize = 10_240;
+
+/// Most bytes that an entry of a full half takes on average. Usual tokens take a quarter of it; a
+/// few with very long lists of permissions make a half full before it has all its entries.
+const ENTRY: usize = 1_024;
 
 /// The digest of a token under a key generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +35,8 @@ pub struct Digest(u128);
 pub struct TokenCache {
     seed: [u8; 16],
     half: usize,
+    /// Bytes of the young half.
+    bytes: usize,
     young: HashMap<Digest, Entry>,
     old: HashMap<Digest, Entry>,
 }
@@ -42,12 +48,23 @@ struct Entry {
     stale_at: u64,
 }
 
+impl Entry {
+    /// What it takes in memory, but for the allocator's own overhead.
+    fn bytes(&self) -> usize {
+        let Identity { organisation, subject, roles, permissions } = &self.token.identity;
+        let names = [organisation, subject].into_iter().flatten().map(|name| name.len());
+        let lists = [roles, permissions].map(|list| list.as_str().len());
+        let places = size_of::<(Digest, Self)>() + size_of::<Verified>();
+        names.chain(lists).sum::<usize>() + places
+    }
+}
+
 impl TokenCache {
     /// An empty cache. `seed` must be secret and random: SipHash is a pseudo-random function, so
     /// nobody who does not know the seed can find two tokens with one digest.
     #[must_use]
     pub fn new(seed: [u8; 16]) -> Self {
-        Self { seed, half: HALF, young: HashMap::new(), old: HashMap::new() }
+        Self { seed, half: HALF, bytes: 0, young: HashMap::new(), old: HashMap::new() }
     }
 
     /// The digest of a token that came from `source`, under the policy's `key_generation`.
@@ -91,9 +108,12 @@ impl TokenCache {
     }
 
     fn store(&mut self, digest: Digest, entry: Entry) {
-        if self.young.len() >= self.half {
+        let bytes = entry.bytes();
+        if self.young.len() >= self.half || self.bytes + bytes > self.half * ENTRY {
             self.old = mem::take(&mut self.young);
+            self.bytes = 0;
         }
+        self.bytes += bytes;
         self.young.insert(digest, entry);
     }
 }
@@ -144,6 +164,31 @@ mod tests {
             assert!(cache.get(used, 0).is_some(), "{stranger}");
             assert!(cache.len() <= 8);
         }
+    }
+
+    #[test]
+    fn long_tokens_make_a_half_full_before_it_has_all_its_entries() {
+        let mut cache = small();
+        let long = |length: usize| {
+            let subject = Some("x".repeat(length).into());
+            Rc::new(Verified {
+                valid_until: 9_999,
+                identity: Identity { subject, ..Identity::default() },
+                ..Verified::default()
+            })
+        };
+        for number in 0..100 {
+            let digest = cache.digest(1, 0, number.to_string().as_bytes());
+            cache.insert(digest, &long(1_500), 0);
+            // Four entries of one KiB have room for two such.
+            assert!(cache.bytes <= 4 * ENTRY && cache.young.len() <= 2, "{number}");
+        }
+        assert_eq!(cache.len(), 4);
+        // What alone is more than a half may hold is kept until the next comes.
+        let huge = cache.digest(1, 0, b"huge");
+        cache.insert(huge, &long(9_000), 0);
+        assert!(cache.get(huge, 0).is_some());
+        assert!(cache.len() <= 3);
     }
 
     #[test]
