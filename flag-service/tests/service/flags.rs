@@ -31,6 +31,15 @@ async fn a_put_does_not_take_a_kill_back() {
 }
 
 #[tokio::test]
+async fn a_key_may_hold_a_slash() {
+    let service = Service::start().await;
+    service.flag("billing%2Fv2", 100).await;
+    assert_eq!(service.get("/api/v1/flags/billing%2Fv2").await.ok()["key"], "billing/v2");
+    let explained = service.get("/api/v1/flags/billing%2Fv2/explain?organisation=a").await.ok();
+    assert_eq!(explained["value"], true);
+}
+
+#[tokio::test]
 async fn a_mistyped_key_makes_no_flag() {
     let service = Service::start().await;
     service.flag("new-checkout", 25).await;

@@ -12,6 +12,8 @@ use crate::policy::wire::{self, By, Exclusive, Named, Overrides};
 /// Most flags that one flag asks, itself included and prerequisites of prerequisites as often as
 /// they are asked: it bounds what a request costs, and how deep the evaluation goes.
 const MAX_ASKED: usize = 64;
+const KEY_RULE: &str =
+    "a key is 1 to 128 letters, digits, `_`, `-`, `.` and `/`, and does not end in `/variant`";
 /// Most that the weights of a flag may add up to; flagd's limit.
 const MAX_WEIGHTS: u32 = i32::MAX as u32;
 
@@ -32,7 +34,7 @@ impl Flags {
             Self { by_request: sent.iter().any(|flag| flag.by == By::Request), ..Self::default() };
         for (index, flag) in sent.iter().enumerate() {
             let at = format!("flags[{}]", flag.key);
-            problems.check(&format!("{at}.key"), is_name(&flag.key, NAME), NAME_RULE);
+            problems.check(&format!("{at}.key"), is_key(&flag.key), KEY_RULE);
             let unique = flags.by_key.insert(flag.key.as_str().into(), FlagId(index)).is_none();
             problems.check(&format!("{at}.key"), unique, "another flag has this key");
         }
@@ -176,10 +178,16 @@ fn names(overrides: &Overrides) -> Names {
     names
 }
 
+/// Whether a flag or a rollout group may be called so. Keys with slashes are common among flagd's
+/// users; variants are hashed by the key and a suffix, which no other key may have.
+fn is_key(key: &str) -> bool {
+    is_name(key, |byte| NAME(byte) || byte == b'/') && !key.ends_with("/variant")
+}
+
 /// What can be said about a flag without looking at others.
 fn check(flag: &wire::Flag, at: &str, problems: &mut Problems) {
     if let Some(group) = &flag.rollout_group {
-        problems.check(&format!("{at}.rollout_group"), is_name(group, NAME), NAME_RULE);
+        problems.check(&format!("{at}.rollout_group"), is_key(group), KEY_RULE);
     }
     problems.check(
         &format!("{at}.no_organisation"),

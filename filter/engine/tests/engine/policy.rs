@@ -56,7 +56,8 @@ fn what_makes_no_sense_is_refused_with_its_place_and_the_reason() {
         ("/flags/0/percentage", json!(-1), "flags[0].percentage: -1 is not a percentage"),
         ("/flags/0/percentage", json!(0.0005), "flags[0].percentage: 0.0005 has more than three decimals"),
         ("/flags/0/percentge", json!(5), "flags[0].percentge: unknown field `percentge`, expected one of"),
-        ("/flags/0/key", json!("a b"), "flags[a b].key: a name is 1 to 128 letters"),
+        ("/flags/0/key", json!("a b"), "flags[a b].key: a key is 1 to 128 letters"),
+        ("/flags/0/key", json!("a/variant"), "flags[a/variant].key: a key is 1 to 128 letters"),
         ("/flags/0/key", json!("other"), "modules[one].gates[0].flag: there is no flag `new-checkout`"),
         ("/flags/1", json!({"key": "new-checkout"}), "flags[new-checkout].key: another flag has this key"),
         (

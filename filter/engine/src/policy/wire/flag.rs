@@ -10,7 +10,7 @@ use crate::flag::Percentage;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flag {
-    /// Name; letters, digits, `_`, `-` and `.`, at most 128.
+    /// Name; letters, digits, `_`, `-`, `.` and `/`, at most 128.
     pub key: String,
     /// What it is for. Nothing depends on it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
