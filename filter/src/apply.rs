@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use proxy_wasm::types::Action;
-use rampart_engine::decision::{FlagOn, Forward, Place, Refusal};
+use rampart_engine::decision::{FlagOn, Forward, PASS, Place, Refusal};
 use rampart_engine::policy::wire::{HashBy, TokenSource};
 use rampart_engine::request::Headers;
 use rampart_engine::token_source::without_cookie;
@@ -20,7 +20,7 @@ const PRIVATE: &[u8] = b"x-rampart-";
 
 /// Lets a request pass that is none of ours.
 pub(crate) fn pass(headers: &HeaderMap, revision: &str) -> Action {
-    finish(strip(headers), "pass", revision)
+    finish(strip(headers), PASS, revision)
 }
 
 /// Sends a request to its cluster.

@@ -72,6 +72,9 @@ impl fmt::Display for FlagOn<'_> {
     }
 }
 
+/// The word in logs and metrics for a request that passes.
+pub const PASS: &str = "pass";
+
 /// Which implementation serves a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arm {

@@ -21,16 +21,19 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation;
 use envoy_types::pb::envoy::r#type::matcher::v3::{
-    FilterStateMatcher, RegexMatcher, StringMatcher, filter_state_matcher, string_matcher,
+    FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher,
 };
 use envoy_types::pb::google::protobuf::{Any, BoolValue, UInt32Value};
 use prost::Name;
-use rampart_engine::decision::{Reason, Refusal};
+use rampart_engine::decision::{Arm, PASS, Reason, Refusal};
 
 use super::{DataPlane, NAME, address, ads, logs, pack, seconds};
 
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
+
+/// What it may say; a request that is refused has none.
+pub(super) const DECISIONS: [&str; 3] = [Arm::Module.as_str(), Arm::Legacy.as_str(), PASS];
 
 /// Envoy's response flag where a filter's configuration has not come.
 const NO_FILTER_CONFIG: &str = "NFCF";
@@ -155,13 +158,20 @@ fn discovered_filter() -> HttpFilter {
 
 /// Should the filter ever be skipped, nothing is marked as judged and nothing passes.
 fn attestation() -> Rbac {
-    let judged = FilterStateMatcher {
-        key: DECISION.to_owned(),
-        matcher: Some(filter_state_matcher::Matcher::StringMatch(matching(".+"))),
+    let judged = |decision: &str| {
+        let said = StringMatcher {
+            match_pattern: Some(string_matcher::MatchPattern::Exact(decision.to_owned())),
+            ..StringMatcher::default()
+        };
+        let judged = FilterStateMatcher {
+            key: DECISION.to_owned(),
+            matcher: Some(filter_state_matcher::Matcher::StringMatch(said)),
+        };
+        Principal { identifier: Some(principal::Identifier::FilterState(judged)) }
     };
     let policy = Policy {
         permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
-        principals: vec![Principal { identifier: Some(principal::Identifier::FilterState(judged)) }],
+        principals: DECISIONS.map(judged).into(),
         ..Policy::default()
     };
     Rbac {
@@ -181,15 +191,5 @@ fn http_filter(name: &str, config: Any) -> HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
         ..HttpFilter::default()
-    }
-}
-
-fn matching(regex: &str) -> StringMatcher {
-    StringMatcher {
-        match_pattern: Some(string_matcher::MatchPattern::SafeRegex(RegexMatcher {
-            regex: regex.to_owned(),
-            ..RegexMatcher::default()
-        })),
-        ..StringMatcher::default()
     }
 }

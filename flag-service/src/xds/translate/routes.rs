@@ -23,11 +23,6 @@ const HASH_KEY: &str = "envoy.hashable_string";
 pub(super) fn routes(policy: &Policy) -> Any {
     let modules = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::ClusterHeader(CLUSTER_HEADER.to_owned())),
-        // Without the header, or with an unknown cluster in it, nothing is copied.
-        request_mirror_policies: vec![RequestMirrorPolicy {
-            cluster_header: MIRROR_HEADER.to_owned(),
-            ..RequestMirrorPolicy::default()
-        }],
         // Only a cluster that hashes asks for it; where the filter has set nothing, it finds none.
         hash_policy: vec![HashPolicy {
             policy_specifier: Some(hash_policy::PolicySpecifier::FilterState(hash_policy::FilterState {
@@ -41,18 +36,23 @@ pub(super) fn routes(policy: &Policy) -> Any {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.clone())),
         ..action()
     });
-    // By the header and not by the path: a module may see another path than the client sent. The
-    // second is for a path of the modules' that nobody has judged, which must not end at `/`.
-    let mut judged = to("judged", "/", modules.clone());
-    if let Some(matched) = &mut judged.r#match {
-        matched.headers.push(HeaderMatcher {
-            name: CLUSTER_HEADER.to_owned(),
-            header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
-            ..HeaderMatcher::default()
-        });
-    }
-    let mut routes = vec![judged, to("modules", "/api/v1/modules/", modules)];
-    routes.extend(legacy.map(|action| to("legacy", "/", action)));
+    let mirrored = RouteAction {
+        // With an unknown cluster in the header, nothing is copied.
+        request_mirror_policies: vec![RequestMirrorPolicy {
+            cluster_header: MIRROR_HEADER.to_owned(),
+            ..RequestMirrorPolicy::default()
+        }],
+        ..modules.clone()
+    };
+    // By headers and not by the path: a module may see another path than the client sent. A route of
+    // its own for copies, because the others need not pay for looking. The third is for a path of the
+    // modules' that nobody has judged, which must not end at `/`.
+    let mut routes = vec![
+        to("mirrored", Match::Header(MIRROR_HEADER), mirrored),
+        to("judged", Match::Header(CLUSTER_HEADER), modules.clone()),
+        to("modules", Match::Prefix("/api/v1/modules/"), modules),
+    ];
+    routes.extend(legacy.map(|action| to("legacy", Match::Prefix("/"), action)));
     pack(&RouteConfiguration {
         name: NAME.to_owned(),
         virtual_hosts: vec![VirtualHost {
@@ -74,11 +74,29 @@ fn action() -> RouteAction {
     RouteAction { timeout: seconds(0), ..RouteAction::default() }
 }
 
-fn to(name: &str, prefix: &str, action: RouteAction) -> Route {
+/// What a route is for.
+enum Match {
+    /// Paths.
+    Prefix(&'static str),
+    /// Requests with a header that only the filter can have set, whatever their path.
+    Header(&'static str),
+}
+
+fn to(name: &str, matched: Match, action: RouteAction) -> Route {
+    let (prefix, header) = match matched {
+        Match::Prefix(prefix) => (prefix, None),
+        Match::Header(header) => ("/", Some(header)),
+    };
+    let present = |header: &str| HeaderMatcher {
+        name: header.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
+        ..HeaderMatcher::default()
+    };
     Route {
         name: name.to_owned(),
         r#match: Some(RouteMatch {
             path_specifier: Some(route_match::PathSpecifier::Prefix(prefix.to_owned())),
+            headers: header.map(present).into_iter().collect(),
             ..RouteMatch::default()
         }),
         action: Some(route::Action::Route(action)),

@@ -128,7 +128,7 @@ fn routes() {
     check("routes.txt", &text(&resource::<RouteConfiguration>(&with, Kind::Route, "rampart")));
     let routes: RouteConfiguration = resource(&without, Kind::Route, "rampart");
     let names: Vec<&str> = routes.virtual_hosts[0].routes.iter().map(|route| route.name.as_str()).collect();
-    assert_eq!(names, ["judged", "modules"], "nothing leads to a cluster that is not there");
+    assert_eq!(names, ["mirrored", "judged", "modules"], "nothing leads to a cluster that is not there");
 }
 
 #[test]
@@ -202,7 +202,12 @@ fn the_static_variant_agrees() {
     for prefix in listener::PRIVATE_HEADERS {
         assert!(line(&format!("prefix: {prefix}")), "{prefix}");
     }
-    assert!(line("regex: \".+\""));
+    for decision in listener::DECISIONS {
+        let judged = format!(
+            "- filter_state: {{ key: wasm.rampart.decision, string_match: {{ exact: {decision} }} }}"
+        );
+        assert!(line(&judged), "{decision}");
+    }
     let DataPlane { listen, filter, vm_id } = DataPlane::default();
     for same in [
         format!("rules_stat_prefix: {}", listener::ATTESTATION),

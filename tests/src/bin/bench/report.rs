@@ -40,8 +40,9 @@ impl Quartiles {
 }
 
 /// What must hold, in one run: the first variant costs at most so many times the second.
-const BARS: [(Variant, f64, Variant); 4] = [
+const BARS: [(Variant, f64, Variant); 5] = [
     (Variant::Rampart, 1.0, Variant::NativeChain),
+    (Variant::RampartColdRsa, 1.0, Variant::NativeChainNoCache),
     (Variant::RampartColdRsa, 1.0, Variant::NativeRsa),
     (Variant::RampartColdEc, 1.0, Variant::NativeEc),
     (Variant::RampartTenThousand, 1.1, Variant::Rampart),

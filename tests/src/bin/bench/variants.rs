@@ -15,6 +15,7 @@ pub(crate) enum Variant {
     NativeEc,
     NativeCached,
     NativeChain,
+    NativeChainNoCache,
     Rampart,
     RampartThousand,
     RampartTenThousand,
@@ -35,13 +36,14 @@ pub(crate) enum Tokens {
 
 impl Variant {
     /// In the table's order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Plain,
         Self::NoOp,
         Self::NativeRsa,
         Self::NativeEc,
         Self::NativeCached,
         Self::NativeChain,
+        Self::NativeChainNoCache,
         Self::Rampart,
         Self::RampartThousand,
         Self::RampartTenThousand,
@@ -57,6 +59,7 @@ impl Variant {
             Self::NativeEc => "jwt_authn, ES256, no cache",
             Self::NativeCached => "jwt_authn, RS256, cached",
             Self::NativeChain => "native chain, cached",
+            Self::NativeChainNoCache => "native chain, RS256, no cache",
             Self::Rampart => "Rampart, one token",
             Self::RampartThousand => "Rampart, 1,000 tokens",
             Self::RampartTenThousand => "Rampart, 10,000 tokens",
@@ -72,7 +75,7 @@ impl Variant {
             }
             Self::RampartThousand => Tokens::Rsa(1_000),
             Self::RampartTenThousand => Tokens::Rsa(10_000),
-            Self::NativeRsa | Self::RampartColdRsa => Tokens::EveryRsa,
+            Self::NativeRsa | Self::NativeChainNoCache | Self::RampartColdRsa => Tokens::EveryRsa,
             Self::NativeEc | Self::RampartColdEc => Tokens::EveryEc,
         }
     }
@@ -93,6 +96,11 @@ impl Variant {
         )
     }
 
+    /// Whether Envoy's own filters do what Rampart does.
+    const fn is_native_chain(self) -> bool {
+        matches!(self, Self::NativeChain | Self::NativeChainNoCache)
+    }
+
     /// Whether requests without a token are refused.
     pub(crate) const fn authenticates(self) -> bool {
         !matches!(self, Self::Plain | Self::NoOp)
@@ -100,7 +108,7 @@ impl Variant {
 
     /// Whether permissions are asked for and organisations are told apart.
     pub(crate) const fn does_the_job(self) -> bool {
-        self.is_rampart() || matches!(self, Self::NativeChain)
+        self.is_rampart() || self.is_native_chain()
     }
 
     /// The whole configuration, from the shipped file with this variant's ports, module and policy.
@@ -116,9 +124,10 @@ impl Variant {
             Self::NativeRsa | Self::NativeEc => jwt_authn(provider, ""),
             Self::NativeCached => jwt_authn(provider, CACHE),
             Self::NativeChain => jwt_authn(provider, &[CACHE, METADATA].concat()) + PERMISSION + BUCKET,
+            Self::NativeChainNoCache => jwt_authn(provider, METADATA) + PERMISSION + BUCKET,
             _ => String::new(),
         };
-        let routes = if self == Self::NativeChain { [BY_BUCKET, ROUTE].concat() } else { ROUTE.to_owned() };
+        let routes = if self.is_native_chain() { [BY_BUCKET, ROUTE].concat() } else { ROUTE.to_owned() };
         let yaml = replace_block(&yaml, "early_header_mutation_extensions", "")?;
         let yaml = replace_block(&yaml, "http_filters", &format!("{FILTERS}{filters}{ROUTER}"))?;
         replace_block(&yaml, "route_config", &format!("{ROUTES}{routes}"))
