@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use rampart_engine::flag::Percentage;
 use rampart_engine::policy::{Policy, Problem, wire};
 
 use crate::model::{Kind, State};
 use crate::published::Published;
+
+/// The flag that, while it is on for everybody, has a change refused for what would be a warning.
+pub const STRICT: &str = "FLAG_VALIDATION_ENABLED";
 
 /// What is true at one revision.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Head {
     /// # Errors
     ///
     /// Everything that the engine refuses; or else every cluster that effects name, nobody provides,
-    /// and was not named before.
+    /// and was not named before, and, where [`STRICT`] is on, every new warning.
     pub fn followed_by(
         &self,
         revision: u64,
@@ -53,8 +57,22 @@ impl Head {
     ) -> Result<Self, Vec<Problem>> {
         let next = Self::new(revision, state, subject)?;
         let added = next.unprovided.iter().filter(|problem| !self.unprovided.contains(problem));
-        let added: Vec<Problem> = added.cloned().collect();
+        let mut added: Vec<Problem> = added.cloned().collect();
+        if next.is_strict() {
+            let known: HashSet<&Problem> = self.policy.warnings().iter().collect();
+            let new = next.policy.warnings().iter().filter(|warning| !known.contains(warning));
+            added.extend(new.map(|Problem { field, problem }| Problem {
+                field: field.clone(),
+                problem: format!("{problem} (refused, since `{STRICT}` is on)"),
+            }));
+        }
         if added.is_empty() { Ok(next) } else { Err(added) }
+    }
+
+    /// Whether what may not be meant is refused.
+    fn is_strict(&self) -> bool {
+        let on = |flag: &wire::Flag| flag.enabled && !flag.killed && flag.percentage == Percentage::FULL;
+        self.published.policy.flags.iter().any(|flag| flag.key == STRICT && on(flag))
     }
 
     /// What holds, and yet may not be what was meant.
@@ -65,9 +83,8 @@ impl Head {
     /// The warnings that were not there before.
     #[must_use]
     pub fn warnings_since(&self, before: &Self) -> Vec<Problem> {
-        let known: HashSet<(&str, &str)> =
-            before.warnings().map(|warning| (&*warning.field, &*warning.problem)).collect();
-        let new = self.warnings().filter(|warning| !known.contains(&(&*warning.field, &*warning.problem)));
+        let known: HashSet<&Problem> = before.warnings().collect();
+        let new = self.warnings().filter(|warning| !known.contains(warning));
         new.cloned().collect()
     }
 }

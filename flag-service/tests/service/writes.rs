@@ -152,3 +152,21 @@ async fn what_is_odd_is_told_with_the_change_that_makes_it_so_and_stays_to_be_se
     assert_eq!(standing.header("etag"), "\"2\"");
     assert_eq!(standing.ok()["warnings"][0]["field"], "flags[f].organisations.on[1]");
 }
+
+#[tokio::test]
+async fn a_flag_makes_warnings_refuse_a_change() {
+    let service = Service::start().await;
+    let odd = |name: &str| json!({"percentage": 50, "organisations": {"on": [name]}});
+    service.send("PUT", "/api/v1/flags/old", &odd("café")).await.ok();
+    service.flag("FLAG_VALIDATION_ENABLED", 99).await;
+    service.send("PUT", "/api/v1/flags/f", &odd("größe")).await.ok();
+    service.flag("FLAG_VALIDATION_ENABLED", 100).await;
+    let refused = service.send("PUT", "/api/v1/flags/g", &odd("größe")).await.problem(422);
+    let error = &refused["errors"][0];
+    assert_eq!(error["field"], "organisations.on[0]", "{error}");
+    assert!(error["problem"].as_str().unwrap().contains("`FLAG_VALIDATION_ENABLED` is on"), "{error}");
+    // What was odd before stands in nobody's way.
+    service.send("PATCH", "/api/v1/flags/old", &json!({"percentage": 60})).await.ok();
+    answer(service.request("POST", "/api/v1/flags/FLAG_VALIDATION_ENABLED/kill")).await.ok();
+    service.send("PUT", "/api/v1/flags/g", &odd("größe")).await.ok();
+}

@@ -129,7 +129,7 @@ pub struct Asked {
 }
 
 /// What is wrong with a policy, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// The place, such as `flags[new-checkout].percentage`.
     pub field: String,
