@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use proxy_wasm::types::Action;
 use rampart_engine::decision::{FlagOn, Forward, PASS, Place, Refusal};
+use rampart_engine::identity::is_header_value;
 use rampart_engine::policy::wire::{HashBy, TokenSource};
 use rampart_engine::request::Headers;
 use rampart_engine::token_source::without_cookie;
@@ -15,8 +16,9 @@ use crate::header_map::HeaderMap;
 use crate::host;
 use crate::metrics;
 
-/// Headers of this name are ours alone: what a client sends under it is believed nowhere.
-const PRIVATE: &[u8] = b"x-rampart-";
+/// What the names of headers begin with that no client may send: what stands there is believed by
+/// upstreams and logs.
+const PRIVATE: [&[u8]; 3] = [b"x-rampart", b"x_rampart", b"x-envoy-original-path"];
 
 /// Lets a request pass that is none of ours.
 pub(crate) fn pass(headers: &HeaderMap, revision: &str) -> Action {
@@ -28,13 +30,14 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     let mut written = strip(headers);
     let identity = forward.token.as_ref().map(|token| &token.identity);
     let organisation = identity.and_then(|identity| identity.organisation.as_deref()).unwrap_or_default();
+    let subject = identity.and_then(|identity| identity.subject.as_deref()).unwrap_or_default();
     let flags = joined(&forward.flags);
     let upstream = [
         ("x-rampart-cluster", forward.cluster),
         ("x-rampart-mirror", forward.mirror.unwrap_or_default()),
         ("x-rampart-module", &forward.place.module.id),
-        ("x-rampart-organisation", organisation),
-        ("x-rampart-subject", identity.and_then(|identity| identity.subject.as_deref()).unwrap_or_default()),
+        ("x-rampart-organisation", told(organisation)),
+        ("x-rampart-subject", told(subject)),
         ("x-rampart-roles", identity.map_or("", |identity| identity.roles.as_str())),
         ("x-rampart-permissions", identity.map_or("", |identity| identity.permissions.as_str())),
         ("x-rampart-flags", &flags),
@@ -51,9 +54,9 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         written &= host::add_request_header(name, value.as_bytes());
     }
     if let Some(path) = &forward.path {
-        // As Envoy's own rewriting tells it; a client's word for it must not stand.
+        // As Envoy's own rewriting tells it; a client's word for it is gone.
         let public = headers.first(":path").unwrap_or_default();
-        written &= host::replace_request_header("x-envoy-original-path", public);
+        written &= host::add_request_header("x-envoy-original-path", public);
         written &= host::replace_request_header(":path", path);
     }
     if forward.flag_error {
@@ -69,6 +72,11 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         host::set_filter_state("rampart.flags", flags.as_bytes());
     }
     finish(written, forward.arm.as_str(), revision)
+}
+
+/// A name as the upstream is told it: nothing, where it would arrive as another name.
+fn told(name: &str) -> &str {
+    if is_header_value(name) { name } else { "" }
 }
 
 /// The flags that are on, as the upstream is told of them.
@@ -134,6 +142,6 @@ fn tell_place(place: Place<'_>) {
 /// Removes private headers that came from outside; whether that worked. Envoy has removed them
 /// before, where it is configured as we ask.
 fn strip(headers: &HeaderMap) -> bool {
-    let mut private = headers.pairs().map(|(name, _)| name).filter(|name| name.starts_with(PRIVATE));
-    private.all(host::remove_request_header)
+    let is_private = |name: &&[u8]| PRIVATE.iter().any(|prefix| name.starts_with(prefix));
+    headers.pairs().map(|(name, _)| name).filter(is_private).all(host::remove_request_header)
 }

@@ -29,6 +29,9 @@ use std::{
 const POLICIES: usize = 300;
 const REQUESTS: usize = 20;
 
+/// What the names of headers begin with that only the filter may set.
+const PRIVATE: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
+
 /// What became of a request, in words: verdict first, then everything written, sorted.
 #[derive(PartialEq, Eq)]
 struct Answer {
@@ -71,7 +74,8 @@ impl Answer {
 
     /// What the engine's decision asks the filter to make of it.
     fn of_engine(decision: &Decision<'_>, request: &Request) -> Self {
-        let own = |(name, _): &&(String, String)| !name.starts_with("x-rampart-");
+        let private = |name: &str| PRIVATE.iter().any(|prefix| name.starts_with(prefix));
+        let own = |(name, _): &&(String, String)| !private(name);
         let mut headers: Request = request.iter().filter(own).cloned().collect();
         match decision {
             Decision::Pass => Self::new("pass".to_owned(), headers),

@@ -170,8 +170,25 @@ fn a_modules_own_path_and_pace_cost_one_write_each() -> Result<()> {
     assert_eq!(rewritten.header(":path"), Some("/internal/reports?q=%2F"));
     let told = rewritten.headers.iter().filter(|(name, _)| name == b"x-envoy-original-path");
     assert_eq!(told.map(|(_, value)| &value[..]).collect::<Vec<_>>(), [path.as_bytes()]);
-    // The path, the path it was, the timeout; whose data it is costs no call.
-    assert_eq!(split(&rewritten), (plain + 3, BTreeMap::from(READS)));
+    // The path, the path it was, the timeout, and the forgery's removal; whose data it is costs no call.
+    assert_eq!(split(&rewritten), (plain + 4, BTreeMap::from(READS)));
+    Ok(())
+}
+
+#[test]
+fn a_name_that_a_header_would_change_is_not_told() -> Result<()> {
+    let mut world = World::configured()?;
+    let provider = &world.policy["providers"][0];
+    let token = world.key.sign(&json!({
+        "iss": provider["issuer"], "aud": provider["audiences"], "exp": NOW + 3_600, "sub": " admin",
+        "org_id": "acme ", "permissions": ["analytics:read"], "roles": ["user", " admin", "owner "],
+    }))?;
+    let outcome = world.get(REPORTS, &token)?;
+    assert!(outcome.continues, "{:?}", outcome.reply);
+    assert_eq!([outcome.header("x-rampart-organisation"), outcome.header("x-rampart-subject")], [None; 2]);
+    assert_eq!(outcome.header("x-rampart-roles"), Some("user"));
+    // What was decided, was decided about the name as it is.
+    assert_eq!(outcome.property("rampart.organisation"), Some("acme "));
     Ok(())
 }
 

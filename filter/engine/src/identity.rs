@@ -51,10 +51,10 @@ impl Verified {
 }
 
 impl List {
-    /// A name that could not be told apart in a header (empty, with a comma or a control character)
-    /// is left out: the caller loses it, and can gain nothing by it.
+    /// A name that could not be told apart in a header (empty, with a comma, a control character or a
+    /// blank at an end) is left out: the caller loses it, and can gain nothing by it.
     pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        let clear = |name: &&str| !name.is_empty() && !name.contains(',') && is_header_safe(name);
+        let clear = |name: &&str| !name.is_empty() && !name.contains(',') && is_header_value(name);
         let names: Vec<&str> = names.filter(clear).collect();
         Self(names.join(",").into())
     }
@@ -70,6 +70,12 @@ impl List {
     pub fn contains(&self, name: &str) -> bool {
         self.0.split(',').any(|listed| listed == name) && !name.is_empty()
     }
+}
+
+/// Whether a header carries it as it is: RFC 9110 §5.5 has blanks at its ends removed.
+#[must_use]
+pub fn is_header_value(text: &str) -> bool {
+    is_header_safe(text) && text.trim_ascii().len() == text.len()
 }
 
 /// No control characters: nothing that could end a header line or a log line.

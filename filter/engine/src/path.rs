@@ -71,7 +71,8 @@ impl<'a> Segments<'a> {
 pub fn parse(path: &[u8]) -> Target<'_> {
     let path = path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let Some(below) = path.strip_prefix(PREFIX) else {
-        return if resembles(path) { Target::Refused } else { Target::Outside };
+        let refused = resembles(path) || has_dot_segment(path);
+        return if refused { Target::Refused } else { Target::Outside };
     };
     let below = below.strip_suffix(b"/").unwrap_or(below);
     let count = below.split(|byte| *byte == b'/').count();
@@ -107,6 +108,26 @@ fn resembles(mut path: &[u8]) -> bool {
         }
     }
     wanted.is_empty()
+}
+
+/// Whether a lenient server may find a dot segment, with which it would climb to a path below
+/// [`PREFIX`]. Envoy resolves those it sees; undoing escapes, it makes `..;` of `%2e%2e;` and lets
+/// that stand.
+fn has_dot_segment(mut path: &[u8]) -> bool {
+    let (mut dots, mut others, mut parameter) = (0, false, false);
+    let is_one = |dots: usize, others: bool| (1..=2).contains(&dots) && !others;
+    while let Some((byte, rest)) = read_leniently(path) {
+        path = rest;
+        match byte {
+            b'/' if is_one(dots, others) => return true,
+            b'/' => (dots, others, parameter) = (0, false, false),
+            b';' => parameter = true,
+            _ if parameter => {}
+            b'.' => dots += 1,
+            _ => others = true,
+        }
+    }
+    is_one(dots, others)
 }
 
 /// The first byte as a lenient server reads it, and what follows.
@@ -230,6 +251,10 @@ mod tests {
             "/api/v1/modules;x",
             "/api/v1/module%73x/v1",
             "/x?/api/v1/modules/",
+            "/.hidden/..data/a..",
+            "/.../a",
+            "/a;../b",
+            "/x?/../",
         ] {
             assert_eq!(parse(path.as_bytes()), Target::Outside, "{path}");
         }
@@ -269,6 +294,11 @@ mod tests {
         }
         for path in [
             "/API/v1/modules/v1/ns",
+            "/out/..;/api/v1/modules/v1/ns",
+            "/out/%2e%2e%3bx/api/v1/modules/v1/ns",
+            "/.;/api/v1/modules/v1/ns",
+            "/out\\..\\api",
+            "/out/..",
             "/api/v1/Modules/",
             "/%61pi/v1/modules/v1/ns",
             "/api/v1/module%53/v1/ns",

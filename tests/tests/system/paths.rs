@@ -102,6 +102,12 @@ const REFUSED: &[&str] = &[
     "/API/V1/MODULES/v1/m/secret",
     "/api/V1/modules/v1/m/secret",
     "~;x/v1/m/secret",
+    // Undoing the escape, Envoy makes a dot segment of it and lets it stand.
+    "/out/%2e%2e;~/v1/m/secret",
+    "/out/%2E%2e;x~/v1/m/secret",
+    "/out/..%3b~/v1/m/secret",
+    "/%2e;~/v1/m/secret",
+    "/api/%2e%3b/v1/modules/v1/m/secret",
     "/api;x/v1/modules/v1/m/secret",
 ];
 
