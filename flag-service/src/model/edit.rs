@@ -6,9 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Settings, State};
+
+/// Longest text that is told, in bytes.
+const SHORT: usize = 40;
+/// Most names of one list that are told.
+const NAMED: usize = 5;
 
 /// Kinds of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -123,34 +128,109 @@ fn edit<T: PartialEq + Serialize>(
     Ok(Some(Edit { kind, name: name.to_owned(), before: json(before)?, after: json(after)? }))
 }
 
-/// In words: `flag new-checkout: percentage 25 → 50`.
+/// In words: `flag new-checkout: percentage 25 → 50, organisations.on + acme`.
 impl fmt::Display for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.as_str())?;
         if !self.name.is_empty() {
             write!(f, " {}", self.name)?;
         }
-        let (Some(Value::Object(before)), Some(Value::Object(after))) = (&self.before, &self.after) else {
+        let (Some(before @ Value::Object(_)), Some(after @ Value::Object(_))) = (&self.before, &self.after)
+        else {
             return f.write_str(if self.after.is_some() { " added" } else { " removed" });
         };
-        let members: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        let changed = members.into_iter().filter(|member| before.get(*member) != after.get(*member));
-        for (index, member) in changed.enumerate() {
-            f.write_str(if index == 0 { ": " } else { ", " })?;
-            let (before, after) = (before.get(member), after.get(member));
-            match (before.filter(|value| is_short(value)), after.filter(|value| is_short(value))) {
-                (Some(before), Some(after)) => write!(f, "{member} {before} → {after}")?,
-                _ => write!(f, "{member} changed")?,
-            }
+        let mut words = Vec::new();
+        describe("", before, after, &mut words);
+        for (index, change) in words.iter().enumerate() {
+            write!(f, "{} {change}", if index == 0 { ':' } else { ',' })?;
         }
         Ok(())
     }
 }
 
+/// Says what is different at this path. A list or object that is left out is an empty one.
+fn describe(path: &str, before: &Value, after: &Value, words: &mut Vec<String>) {
+    let empty = match if before.is_null() { after } else { before } {
+        Value::Array(_) => json!([]),
+        Value::Object(_) => json!({}),
+        _ => Value::Null,
+    };
+    let [before, after] = [before, after].map(|value| if value.is_null() { &empty } else { value });
+    if before == after {
+        return;
+    }
+    if let (Value::Object(old), Value::Object(new)) = (before, after) {
+        for member in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let path = if path.is_empty() { member.clone() } else { format!("{path}.{member}") };
+            let [old, new] = [old, new].map(|members| members.get(member).unwrap_or(&Value::Null));
+            describe(&path, old, new, words);
+        }
+    } else if let (Some(old), Some(new)) = (names(before), names(after)) {
+        words.push(format!("{path} {}", difference(&old, &new)));
+    } else if is_short(before) && is_short(after) {
+        let [old, new] = [before, after].map(|value| match value {
+            Value::Null => "none".to_owned(),
+            value => value.to_string(),
+        });
+        words.push(format!("{path} {old} → {new}"));
+    } else {
+        words.push(format!("{path} changed"));
+    }
+}
+
+/// The difference between two lists of names: `+ acme + wayne - stark`.
+fn difference(before: &BTreeSet<&str>, after: &BTreeSet<&str>) -> String {
+    let added = after.difference(before).map(|name| format!("+ {name}"));
+    let removed = before.difference(after).map(|name| format!("- {name}"));
+    let mut all: Vec<String> = added.chain(removed).collect();
+    let more = all.len().saturating_sub(NAMED);
+    all.truncate(NAMED);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    // The same names, in another order or another number of times.
+    if all.is_empty() { "changed".to_owned() } else { all.join(" ") }
+}
+
+/// A list of short texts, as what it names.
+fn names(value: &Value) -> Option<BTreeSet<&str>> {
+    value.as_array()?.iter().map(|item| item.as_str().filter(|text| text.len() <= SHORT)).collect()
+}
+
 fn is_short(value: &Value) -> bool {
     match value {
         Value::Array(_) | Value::Object(_) => false,
-        Value::String(text) => text.len() <= 40,
+        Value::String(text) => text.len() <= SHORT,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Edit, Kind};
+
+    #[test]
+    fn words_say_what_is_different() {
+        let many: Vec<String> = (10..20).map(|number| format!("org-{number}")).collect();
+        for (before, after, words) in [
+            (json!({"percentage": 25}), json!({"percentage": 50}), "percentage 25 → 50"),
+            (json!({}), json!({"organisations": {"on": ["acme"]}}), "organisations.on + acme"),
+            (json!({"a": ["x", "y"], "b": 1}), json!({"a": ["y", "z"], "b": 2}), "a + z - x, b 1 → 2"),
+            (json!({"a": ["x", "y"]}), json!({"a": ["y", "x"]}), "a changed"),
+            (json!({"a": many}), json!({}), "a - org-10 - org-11 - org-12 - org-13 - org-14 and 5 more"),
+            (json!({"by": "x"}), json!({}), "by \"x\" → none"),
+            (json!({"text": "x".repeat(41)}), json!({"text": ""}), "text changed"),
+            (json!({"jwks": {"keys": []}}), json!({"jwks": {"keys": [{"kid": "1"}]}}), "jwks.keys changed"),
+        ] {
+            let edit =
+                Edit { kind: Kind::Flag, name: "f".to_owned(), before: Some(before), after: Some(after) };
+            assert_eq!(edit.to_string(), format!("flag f: {words}"));
+        }
+        let edit =
+            |before: Option<Value>, after| Edit { kind: Kind::Flag, name: "f".to_owned(), before, after };
+        assert_eq!(edit(None, Some(json!({}))).to_string(), "flag f added");
+        assert_eq!(edit(Some(json!({})), None).to_string(), "flag f removed");
     }
 }
