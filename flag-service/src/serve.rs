@@ -60,6 +60,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         }
     };
     let router = api::router(Api { writer: Arc::clone(&writer), fleet: Arc::clone(&fleet) });
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let api = async {
         let served = axum::serve(api_listener, router).with_graceful_shutdown(stopped()).await;
         served.context("the API")

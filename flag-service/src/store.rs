@@ -1,5 +1,9 @@
 //! The durable side: a revision, the resources at that revision, and how they came to be. All SQL
-//! is here, and in the words that SQLite and PostgreSQL share. It does not know what a change means.
+//! is here and below, and in the words that SQLite and PostgreSQL share, but for what opens and copies
+//! a file. It does not know what a change means.
+
+mod chain;
+mod verify;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +16,8 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::model::{Edit, Kind, State};
+use chain::{Row, START};
+pub use verify::Chain;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -35,8 +41,10 @@ pub struct Entry {
     pub at_ms: i64,
     /// Who.
     pub actor: String,
-    /// From where: `cli` or `api`.
+    /// By which means: `cli` or `api`.
     pub source: String,
+    /// From which network address; empty where none is known.
+    pub address: String,
     /// Why, in the actor's words; may be empty.
     pub reason: String,
     /// What, in words.
@@ -67,6 +75,9 @@ pub enum StoreError {
         /// Why.
         error: String,
     },
+    /// The history was altered, or what is stored does not follow from it.
+    #[error("the history does not fit: {0}")]
+    Altered(String),
     /// The database cannot be used.
     #[error("the database cannot be used: {}", sentence(.cause))]
     Database {
@@ -116,10 +127,19 @@ impl Store {
         let pool = connect(&options).await?;
         // The lock comes first: two processes that start at once must not both find nothing done.
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+        // Only once: a hash that is taken away later must be missed, not made again.
+        let unchained: bool = sqlx::query_scalar(
+            "SELECT COUNT(*) > 0 AND MAX(name = 'hash') = 0 FROM pragma_table_info('history')",
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
         MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => StoreError::Newer(version),
             cause => StoreError::Migration { cause },
         })?;
+        if unchained {
+            chain_all(&mut transaction).await?;
+        }
         transaction.commit().await?;
         Ok(Self { pool })
     }
@@ -159,12 +179,13 @@ impl Store {
     }
 
     /// Makes a change durable: all of it or none of it. When this returns, it survives a power cut.
+    /// Returns the hash that the history ends with now.
     ///
     /// # Errors
     ///
     /// [`StoreError::Overtaken`] where the revision is no longer the one before the entry's; then
     /// nothing was written.
-    pub async fn commit(&self, entry: &Entry) -> Result<(), StoreError> {
+    pub async fn commit(&self, entry: &Entry) -> Result<String, StoreError> {
         let before = entry.revision.saturating_sub(1);
         let mut transaction = self.pool.begin().await?;
         let raised = sqlx::query("UPDATE revision SET revision = $1 WHERE revision = $2")
@@ -178,20 +199,28 @@ impl Store {
         for edit in &entry.edits {
             write(&mut transaction, edit).await?;
         }
+        let previous: Option<String> = sqlx::query_scalar("SELECT hash FROM history WHERE revision = $1")
+            .bind(before.cast_signed())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let row = Row::new(entry, previous.as_deref().unwrap_or(START))?;
         sqlx::query(
-            "INSERT INTO history (revision, at_ms, actor, source, reason, summary, edits)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO history (revision, at_ms, actor, source, address, reason, summary, edits, hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
-        .bind(entry.revision.cast_signed())
-        .bind(entry.at_ms)
-        .bind(&entry.actor)
-        .bind(&entry.source)
-        .bind(&entry.reason)
-        .bind(&entry.summary)
-        .bind(serde_json::to_string(&entry.edits)?)
+        .bind(row.revision)
+        .bind(row.at_ms)
+        .bind(&row.actor)
+        .bind(&row.source)
+        .bind(&row.address)
+        .bind(&row.reason)
+        .bind(&row.summary)
+        .bind(&row.edits)
+        .bind(&row.hash)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(row.hash)
     }
 
     /// Changes below revision `before`, newest first.
@@ -200,15 +229,13 @@ impl Store {
     ///
     /// When the database cannot be read.
     pub async fn history(&self, before: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT revision, at_ms, actor, source, reason, summary, edits FROM history
-             WHERE revision < $1 ORDER BY revision DESC LIMIT $2",
-        )
-        .bind(i64::try_from(before).unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(entry).collect()
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT * FROM history WHERE revision < $1 ORDER BY revision DESC LIMIT $2")
+                .bind(i64::try_from(before).unwrap_or(i64::MAX))
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows.into_iter().map(Row::entry).collect::<Result<_, _>>()?)
     }
 
     /// The edits of every change after `revision`, newest first.
@@ -282,15 +309,23 @@ async fn write(transaction: &mut Transaction<'_, Sqlite>, edit: &Edit) -> Result
     Ok(())
 }
 
-fn entry(row: &sqlx::sqlite::SqliteRow) -> Result<Entry, StoreError> {
-    let edits: String = row.try_get("edits")?;
-    Ok(Entry {
-        revision: row.try_get::<i64, _>("revision")?.cast_unsigned(),
-        at_ms: row.try_get("at_ms")?,
-        actor: row.try_get("actor")?,
-        source: row.try_get("source")?,
-        reason: row.try_get("reason")?,
-        summary: row.try_get("summary")?,
-        edits: serde_json::from_str(&edits)?,
-    })
+/// Chains the rows that were written before there was a chain.
+async fn chain_all(transaction: &mut Transaction<'_, Sqlite>) -> Result<(), StoreError> {
+    let mut previous = START.to_owned();
+    let mut revision = 0;
+    // Row by row: a history need not fit into memory.
+    while let Some(row) =
+        sqlx::query_as::<_, Row>("SELECT * FROM history WHERE revision > $1 ORDER BY revision LIMIT 1")
+            .bind(revision)
+            .fetch_optional(&mut **transaction)
+            .await?
+    {
+        (revision, previous) = (row.revision, row.hash_after(&previous));
+        sqlx::query("UPDATE history SET hash = $1 WHERE revision = $2")
+            .bind(&previous)
+            .bind(revision)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
 }

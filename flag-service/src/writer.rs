@@ -1,6 +1,7 @@
 //! The one write path. Whatever asks for a change, it is applied, judged by the engine, made
 //! durable and published here, in this order, one at a time.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,8 +30,10 @@ pub struct Submission {
     pub only_new: bool,
     /// Who asks.
     pub actor: String,
-    /// From where: `cli` or `api`.
+    /// By which means: `cli` or `api`.
     pub source: &'static str,
+    /// From which network address, where that is known.
+    pub address: Option<IpAddr>,
     /// Why; may be empty.
     pub reason: String,
     /// Only say what would happen.
@@ -229,13 +232,15 @@ impl Writer {
                 at_ms: now_ms(),
                 actor: submission.actor.clone(),
                 source: submission.source.to_owned(),
+                address: submission.address.map(|address| address.to_string()).unwrap_or_default(),
                 reason: submission.reason.clone(),
                 summary: summary.clone(),
                 edits,
             };
-            self.store.commit(&entry).await?;
+            let hash = self.store.commit(&entry).await?;
             self.set(&next);
-            tracing::info!(revision = entry.revision, actor = entry.actor, "{summary}");
+            // With the hash, whoever collects the log can prove that no row was taken away since.
+            tracing::info!(revision = entry.revision, actor = entry.actor, hash, "{summary}");
             log(next.revision, &warnings);
         }
         Ok(Accepted { head: next, applied, summary, warnings: shorten(warnings, subject) })

@@ -1,6 +1,8 @@
 //! What every write carries besides its body: who, why, on what basis, and whether only to try.
 
-use axum::extract::{FromRequestParts, Query};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
@@ -18,6 +20,7 @@ pub(super) struct Meta {
     actor: String,
     reason: String,
     source: &'static str,
+    address: Option<IpAddr>,
     based_on: Option<u64>,
     only_new: bool,
     dry_run: bool,
@@ -34,8 +37,8 @@ struct Switches {
 impl Meta {
     /// The submission of a change.
     pub(super) fn submit(self, change: Change) -> Submission {
-        let Self { actor, reason, source, based_on, only_new, dry_run } = self;
-        Submission { change, based_on, only_new, actor, source, reason, dry_run }
+        let Self { actor, reason, source, address, based_on, only_new, dry_run } = self;
+        Submission { change, based_on, only_new, actor, source, address, reason, dry_run }
     }
 }
 
@@ -65,6 +68,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
                 .unwrap_or_else(|| "anonymous".to_owned()),
             reason: text(headers, "x-rampart-reason"),
             source: if agent.starts_with("rampart/") { "cli" } else { "api" },
+            // The peer of the connection: what a header claims could be anyone's.
+            address: parts
+                .extensions
+                .get()
+                .map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip().to_canonical()),
             based_on,
             only_new,
             dry_run: switches.dry_run,

@@ -55,6 +55,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/policy", get(system::policy))
         .route("/api/v1/policy/warnings", get(system::warnings))
         .route("/api/v1/history", get(system::history))
+        .route("/api/v1/history/verify", get(system::verify))
         .route("/api/v1/revert/{revision}", post(system::revert))
         .route("/api/v1/status", get(system::status))
         .route("/health", get(system::health))

@@ -77,6 +77,20 @@ pub(super) async fn history(
     Ok(axum::Json(History { changes, next }).into_response())
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Known {
+    head: Option<String>,
+}
+
+pub(super) async fn verify(
+    State(api): State<Api>,
+    Parameters(known): Parameters<Known>,
+) -> Result<Response, Problem> {
+    let chain = api.writer.store().verify(known.head.as_deref()).await?;
+    Ok(axum::Json(chain).into_response())
+}
+
 pub(super) async fn revert(State(api): State<Api>, Name(to): Name, meta: Meta) -> Result<Response, Problem> {
     let revision = to.parse().map_err(|_| {
         Problem::new(StatusCode::BAD_REQUEST, format!("`{to}` is no revision: a number is expected"))

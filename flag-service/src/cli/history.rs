@@ -1,6 +1,6 @@
-//! `rampart history` and `rampart revert`
+//! `rampart history`, its proof, and `rampart revert`
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -8,13 +8,26 @@ use super::client::{Client, Failure};
 use super::output::{items, table, text};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct History {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// How many changes, newest first, at most 100
     #[arg(long, default_value_t = 20)]
     limit: u32,
     /// Only changes before this revision
     #[arg(long, value_name = "REVISION")]
     before: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prove that no change was altered or removed: its number of rows and the hash of the newest
+    Verify {
+        /// A hash that an earlier proof ended with: proves also that nothing was cut off since
+        #[arg(long, value_name = "HASH")]
+        head: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -25,15 +38,25 @@ pub(super) struct Revert {
 
 impl History {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        if let Some(Command::Verify { head }) = &self.command {
+            let query = head.as_deref().map(|head| ("head", head));
+            let chain = client.get(&["history", "verify"], query.as_slice()).await?;
+            return client
+                .output
+                .show(&chain, |chain| format!("OK: {} rows, head {}", chain["rows"], text(&chain["head"])));
+        }
         let limit = self.limit.to_string();
         let before = self.before.unwrap_or(u64::MAX).to_string();
         let answer = client.get(&["history"], &[("limit", &limit), ("before", &before)]).await?;
         client.output.show(&answer, |answer| {
             let rows = items(answer, "changes").iter().map(|change| {
-                let (actor, reason) = (text(&change["actor"]), text(&change["reason"]));
-                [text(&change["revision"]), when(&change["at_ms"]), actor, text(&change["summary"]), reason]
+                let [revision, actor, source, address, summary, reason] =
+                    ["revision", "actor", "source", "address", "summary", "reason"]
+                        .map(|member| text(&change[member]));
+                let from = format!("{source} {address}").trim_end().to_owned();
+                [revision, when(&change["at_ms"]), actor, from, summary, reason]
             });
-            table(["REVISION", "WHEN (UTC)", "WHO", "WHAT", "WHY"], rows)
+            table(["REVISION", "WHEN (UTC)", "WHO", "FROM", "WHAT", "WHY"], rows)
         })
     }
 }

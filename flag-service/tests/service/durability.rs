@@ -148,7 +148,7 @@ async fn a_change_is_written_whole_or_not_at_all() {
 async fn a_database_of_a_newer_version_is_refused() {
     let service = Service::start().await;
     let pool = database(&service).await;
-    sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(&pool).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1").execute(&pool).await.unwrap();
     let error = Store::open(&service.dir.path().join("rampart.db")).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer(9999)), "{error:?}");
     assert!(error.to_string().contains("newer version of Rampart"));

@@ -2,6 +2,7 @@
 //! `rampart` command against it. No Envoy; nothing here knows what is sent to one.
 //!
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
+//! - `audit`: what the history proves, and what it finds.
 //! - `command`: what `rampart` prints, and how it exits.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
@@ -12,6 +13,7 @@
 //! A new test goes where its first sentence fits.
 
 mod api;
+mod audit;
 mod command;
 mod durability;
 mod explain;

@@ -1,5 +1,6 @@
 //! A service of one's own for each test, and short words for talking to it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let api = Api { writer: Arc::clone(&writer), fleet: Arc::new(Fleet::default()) };
-        tokio::spawn(async { axum::serve(listener, router(api)).await });
+        let router = router(api).into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async { axum::serve(listener, router).await });
         Self { writer, url, dir, http: reqwest::Client::new() }
     }
 
@@ -119,6 +121,7 @@ pub(crate) fn submission(change: Change) -> Submission {
         only_new: false,
         actor: "test".to_owned(),
         source: "api",
+        address: None,
         reason: String::new(),
         dry_run: false,
     }
