@@ -3,6 +3,7 @@
 //! a file. It does not know what a change means.
 
 mod chain;
+mod copy;
 mod verify;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::model::{Edit, Kind, State};
 use chain::{Row, START};
+pub use copy::{backup, restore};
 pub use verify::Chain;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

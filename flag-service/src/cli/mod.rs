@@ -1,5 +1,6 @@
 //! The `rampart` command: `serve`, and everything else over the same API that anyone can call.
 
+mod backup;
 mod client;
 mod deny;
 mod flag;
@@ -88,6 +89,10 @@ enum Command {
     History(history::History),
     /// Go back to what was true at an older revision
     Revert(history::Revert),
+    /// Copy the database, also while it is served
+    Backup(backup::Backup),
+    /// Make a backup the database
+    Restore(backup::Restore),
     /// The service and the Envoys that follow it
     Status,
     /// Tokens for development
@@ -113,6 +118,8 @@ pub async fn run() -> ExitCode {
         Command::Settings(command) => command.run(&client).await,
         Command::History(command) => command.run(&client).await,
         Command::Revert(command) => command.run(&client).await,
+        Command::Backup(command) => command.run(global.output).await,
+        Command::Restore(command) => command.run(global.output).await,
         Command::Status => status::run(&client).await,
         Command::Token(command) => command.run(global.output),
         Command::Validate(command) => command.run(global.output),

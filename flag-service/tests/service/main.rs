@@ -3,6 +3,7 @@
 //!
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
 //! - `audit`: what the history proves, and what it finds.
+//! - `backup`: copies of a database, and their way back.
 //! - `command`: what `rampart` prints, and how it exits.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
@@ -14,6 +15,7 @@
 
 mod api;
 mod audit;
+mod backup;
 mod command;
 mod durability;
 mod explain;
