@@ -1,7 +1,5 @@
 //! What somebody gets from a flag, and why: the engine's answer, with the rule in words.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::extract::State;
 use axum::response::Response;
 use rampart_engine::flag::{Asker, Evaluation, Percentage, Reason};
@@ -10,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::meta::{Name, Parameters};
 use super::problem::Problem;
-use super::{Api, tagged};
+use super::{Api, now, tagged};
 use crate::head::Head;
 use crate::model::{Flag, Kind};
 
@@ -59,12 +57,11 @@ pub(super) async fn explain(
     let (Some(flag), Some(compiled)) = (head.state.flags.get(&key), flags.get(id)) else {
         return Err(missing().into());
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let asker = Asker {
         organisation: given(who.organisation.as_deref()),
         subject: given(who.subject.as_deref()),
         request_id: given(who.request_id.as_deref()),
-        now,
+        now: now(),
     };
     let Asker { organisation, subject, request_id, .. } = asker;
     let evaluation = flags.evaluate(id, &asker);

@@ -1,16 +1,18 @@
 //! The REST API. Every write goes to the one write path; every answer is JSON, every refusal
-//! `application/problem+json`.
+//! `application/problem+json`, but for OFREP, which has its own words.
 
 mod explain;
 mod flags;
 mod meta;
 mod modules;
+mod ofrep;
 mod origin;
 mod problem;
 mod providers;
 mod system;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -58,6 +60,9 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/history/verify", get(system::verify))
         .route("/api/v1/revert/{revision}", post(system::revert))
         .route("/api/v1/status", get(system::status))
+        .route("/ofrep/v1/evaluate/flags", post(ofrep::all))
+        // A key may hold slashes, and clients send it as it is.
+        .route("/ofrep/v1/evaluate/flags/{*key}", post(ofrep::one))
         .route("/health", get(system::health))
         .route("/ready", get(system::ready))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -98,4 +103,9 @@ fn tagged<T: Serialize>(revision: u64, body: &T) -> Response {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
+}
+
+/// Seconds since the Unix epoch: the time at which the engine is asked.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

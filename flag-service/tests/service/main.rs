@@ -8,6 +8,7 @@
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
 //! - `flags`: kill, restore, and what must not change under a live flag.
+//! - `ofrep`: what an OpenFeature client is answered.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
@@ -20,6 +21,7 @@ mod command;
 mod durability;
 mod explain;
 mod flags;
+mod ofrep;
 mod process;
 mod support;
 mod writes;
