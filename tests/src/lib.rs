@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod envoy;
 pub mod issuer;
 pub mod modules;
+pub mod openfeature;
 pub mod paths;
 pub mod ports;
 pub mod process;
