@@ -9,16 +9,12 @@ use proxy_wasm::types::Action;
 use rampart_engine::decision::{FlagOn, Forward, PASS, Place, Refusal};
 use rampart_engine::identity::is_header_value;
 use rampart_engine::policy::wire::{HashBy, TokenSource};
-use rampart_engine::request::Headers;
+use rampart_engine::request::{Headers, PRIVATE_HEADERS};
 use rampart_engine::token_source::without_cookie;
 
 use crate::header_map::HeaderMap;
 use crate::host;
 use crate::metrics;
-
-/// What the names of headers begin with that no client may send: what stands there is believed by
-/// upstreams and logs.
-const PRIVATE: [&[u8]; 3] = [b"x-rampart", b"x_rampart", b"x-envoy-original-path"];
 
 /// Lets a request pass that is none of ours.
 pub(crate) fn pass(headers: &HeaderMap, revision: &str) -> Action {
@@ -142,6 +138,6 @@ fn tell_place(place: Place<'_>) {
 /// Removes private headers that came from outside; whether that worked. Envoy has removed them
 /// before, where it is configured as we ask.
 fn strip(headers: &HeaderMap) -> bool {
-    let is_private = |name: &&[u8]| PRIVATE.iter().any(|prefix| name.starts_with(prefix));
+    let is_private = |name: &&[u8]| PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
     headers.pairs().map(|(name, _)| name).filter(is_private).all(host::remove_request_header)
 }

@@ -6,7 +6,7 @@ use rampart_engine::{
     decide::{Context, decide},
     decision::{Decision, Forward},
     policy::{Policy, wire::TokenSource},
-    request::Headers,
+    request::{Headers, PRIVATE_HEADERS},
     token_cache::TokenCache,
     token_source::without_cookie,
     verify::PureRust,
@@ -28,9 +28,6 @@ use std::{
 
 const POLICIES: usize = 300;
 const REQUESTS: usize = 20;
-
-/// What the names of headers begin with that only the filter may set.
-const PRIVATE: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
 
 /// What became of a request, in words: verdict first, then everything written, sorted.
 #[derive(PartialEq, Eq)]
@@ -74,7 +71,7 @@ impl Answer {
 
     /// What the engine's decision asks the filter to make of it.
     fn of_engine(decision: &Decision<'_>, request: &Request) -> Self {
-        let private = |name: &str| PRIVATE.iter().any(|prefix| name.starts_with(prefix));
+        let private = |name: &str| PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix));
         let own = |(name, _): &&(String, String)| !private(name);
         let mut headers: Request = request.iter().filter(own).cloned().collect();
         match decision {

@@ -1,6 +1,11 @@
 //! A borrowed view of one request's headers, as bytes. It knows nothing of hosts: the filter reads
 //! Envoy's header buffer in place, tests pass a slice.
 
+/// What the names of headers begin with that no client may send: ours, in which underscores count as
+/// hyphens, because CGI-like upstreams cannot tell them apart, and the one that tells of a rewritten
+/// path, which access logs believe.
+pub const PRIVATE_HEADERS: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
+
 /// Request headers in the order they came, pseudo-headers (`:method`, `:path`) among them. Names
 /// are lower-case, as HTTP/2 and Envoy have them.
 pub trait Headers {

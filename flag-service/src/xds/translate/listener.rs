@@ -26,6 +26,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
 use envoy_types::pb::google::protobuf::{Any, BoolValue, UInt32Value};
 use prost::Name;
 use rampart_engine::decision::{Arm, PASS, Reason, Refusal};
+use rampart_engine::request::PRIVATE_HEADERS;
 
 use super::{DataPlane, NAME, address, ads, logs, pack, seconds};
 
@@ -40,12 +41,6 @@ const NO_FILTER_CONFIG: &str = "NFCF";
 
 /// What the refusals of the filter that asks for it are counted under.
 pub(super) const ATTESTATION: &str = "attestation";
-
-/// What the names of headers begin with that no client may send: ours, in which underscores count as
-/// hyphens, because CGI-like upstreams cannot tell them apart, and the one that tells of a rewritten
-/// path, which the access log believes. Prefixes and no regular expression: every header of every
-/// request is held against them.
-pub(super) const PRIVATE_HEADERS: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
 
 pub(super) fn listener(data_plane: &DataPlane) -> Any {
     let listen = data_plane.listen;
@@ -102,7 +97,8 @@ fn connection_manager() -> HttpConnectionManager {
 }
 
 /// No header that only Rampart may set survives from a client, whether or not the filter runs
-/// afterwards.
+/// afterwards. By prefixes and no regular expression: every header of every request is held against
+/// them.
 fn strip_private_headers() -> TypedExtensionConfig {
     let remove = |prefix: &str| {
         let prefix = string_matcher::MatchPattern::Prefix(prefix.to_owned());

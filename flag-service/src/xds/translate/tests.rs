@@ -199,7 +199,7 @@ fn the_static_variant_agrees() {
     for (name, format) in logs::TAGS {
         assert!(line(&format!("- {{ name: {name}, value_format: \"{format}\" }}")), "{name}");
     }
-    for prefix in listener::PRIVATE_HEADERS {
+    for prefix in rampart_engine::request::PRIVATE_HEADERS {
         assert!(line(&format!("prefix: {prefix}")), "{prefix}");
     }
     for decision in listener::DECISIONS {
