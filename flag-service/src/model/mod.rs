@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Refusal};
 pub use edit::{Edit, Kind};
-pub use module::{Manifest, Module};
+pub use module::Module;
 /// A flag is stored as it is sent.
 pub use wire::Flag;
 /// A provider is stored as it is sent.

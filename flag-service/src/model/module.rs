@@ -1,14 +1,14 @@
-//! A module: the manifest as its team writes it, and the module with everything filled in.
+//! A module, as its team describes it and as it is kept.
 
 use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewrite, Route, Tenant};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::published::Endpoint;
 
-/// A module as its team describes it.
+/// A module. Its manifest, as the team writes it, is the same and may leave out what has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct Module {
     /// Unique name, such as `analytics_core`.
     pub id: String,
     /// What it is for. Nothing depends on it.
@@ -19,7 +19,7 @@ pub struct Manifest {
     pub version: String,
     /// The namespace segment of its paths. Unset: the id with `-` for `_`, in lower case.
     #[serde(default)]
-    pub namespace: Option<String>,
+    pub namespace: String,
     /// Further namespaces, of the same version, that lead to the same routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
@@ -60,30 +60,6 @@ pub struct Manifest {
     pub routes: Vec<Route>,
 }
 
-/// A module with everything filled in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Manifest", into = "Manifest")]
-#[expect(missing_docs, reason = "the manifest's fields")]
-pub struct Module {
-    pub id: String,
-    pub description: String,
-    pub version: String,
-    pub namespace: String,
-    pub aliases: Vec<String>,
-    pub endpoints: Vec<Endpoint>,
-    pub auth: Auth,
-    pub tenant: Option<Tenant>,
-    pub rewrite: Option<Rewrite>,
-    pub timeout_ms: Option<u32>,
-    pub retry: Option<Retry>,
-    pub gates: Vec<Gate>,
-    pub effects: Vec<Effect>,
-    pub mirror_unsafe: bool,
-    pub hash_by: Option<HashBy>,
-    pub flags: Vec<String>,
-    pub routes: Vec<Route>,
-}
-
 impl Module {
     /// The cluster's name: made from what the module is, so that it never passes to another.
     #[must_use]
@@ -113,91 +89,21 @@ impl Module {
     }
 }
 
-impl From<Manifest> for Module {
-    fn from(manifest: Manifest) -> Self {
-        let Manifest {
-            id,
-            description,
-            version,
-            namespace,
-            aliases,
-            endpoints,
-            auth,
-            tenant,
-            rewrite,
-            timeout_ms,
-            retry,
-            gates,
-            effects,
-            mirror_unsafe,
-            hash_by,
-            flags,
-            routes,
-        } = manifest;
-        let namespace = namespace.unwrap_or_else(|| id.to_ascii_lowercase().replace('_', "-"));
-        Self {
-            id,
-            description,
-            version,
-            namespace,
-            aliases,
-            endpoints,
-            auth,
-            tenant,
-            rewrite,
-            timeout_ms,
-            retry,
-            gates,
-            effects,
-            mirror_unsafe,
-            hash_by,
-            flags,
-            routes,
+// What is unset is filled in once, when a manifest is read: `remote` derives the reading and writing of
+// the fields, and these two are around it.
+impl<'de> Deserialize<'de> for Module {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut module = Self::deserialize(deserializer)?;
+        if module.namespace.is_empty() {
+            module.namespace = module.id.to_ascii_lowercase().replace('_', "-");
         }
+        Ok(module)
     }
 }
 
-impl From<Module> for Manifest {
-    fn from(module: Module) -> Self {
-        let Module {
-            id,
-            description,
-            version,
-            namespace,
-            aliases,
-            endpoints,
-            auth,
-            tenant,
-            rewrite,
-            timeout_ms,
-            retry,
-            gates,
-            effects,
-            mirror_unsafe,
-            hash_by,
-            flags,
-            routes,
-        } = module;
-        let namespace = Some(namespace);
-        Self {
-            id,
-            description,
-            version,
-            namespace,
-            aliases,
-            endpoints,
-            auth,
-            tenant,
-            rewrite,
-            timeout_ms,
-            retry,
-            gates,
-            effects,
-            mirror_unsafe,
-            hash_by,
-            flags,
-            routes,
-        }
+impl Serialize for Module {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
