@@ -1,6 +1,6 @@
 //! From the flags that were sent to what they mean, and what makes no sense about them.
 
-use alloc::{boxed::Box, format, string::String, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 use hashbrown::{HashMap, HashSet};
 
 use super::{Flag, FlagId, Flags, Names, Percentage, Prerequisite, Variants};
@@ -237,6 +237,8 @@ pub(crate) fn check_variant(flag: &wire::Flag, variant: &str, at: &str, problems
 struct Groups<'s> {
     index: HashMap<&'s str, usize>,
     members: Vec<Vec<(&'s wire::Flag, &'s Exclusive)>>,
+    /// Which flag of a group names an organisation `on`.
+    owners: HashMap<(usize, &'s str), &'s wire::Flag>,
     promises: Vec<HashMap<Box<str>, u64>>,
 }
 
@@ -268,14 +270,14 @@ impl<'s> Groups<'s> {
             let same = flag.bucketing == other.bucketing;
             let problem = format!("flag `{}` of the same group has another `bucketing`", other.key);
             problems.check(at, same, &problem);
-            let named = |named: &&Named| other.organisations.on.iter().any(|on| on.name() == named.name());
-            if let Some(twice) = flag.organisations.on.iter().find(named) {
-                let problem: String =
-                    format!("flag `{}` of the same group names `{}` as `on` too", other.key, twice.name());
-                problems.add(at, problem);
-            }
         }
-        for named in &flag.organisations.on {
+        let on = &flag.organisations.on;
+        let owned = |named: &'s Named| Some((self.owners.get(&(index, named.name()))?, named.name()));
+        if let Some((other, name)) = on.iter().find_map(owned) {
+            problems.add(at, format!("flag `{}` of the same group names `{name}` as `on` too", other.key));
+        }
+        for named in on {
+            self.owners.insert((index, named.name()), flag);
             let until = promises.entry_ref(named.name()).or_insert(0);
             *until = named.until().max(*until);
         }
