@@ -130,14 +130,14 @@ fn has_dot_segment(mut path: &[u8]) -> bool {
     is_one(dots, others)
 }
 
-/// The first byte as a lenient server reads it, and what follows.
+/// The first byte as a lenient server reads it, however often it is escaped, and what follows.
 fn read_leniently(path: &[u8]) -> Option<(u8, &[u8])> {
-    let (first, rest) = path.split_first()?;
-    let escaped = || {
-        let ([high, low], rest) = rest.split_first_chunk()?;
-        Some(((hex(*high)? << 4) | hex(*low)?, rest))
-    };
-    let (byte, rest) = escaped().filter(|_| *first == b'%').unwrap_or((*first, rest));
+    let (first, mut rest) = path.split_first()?;
+    let mut byte = *first;
+    while let (b'%', Some(([high, low], after))) = (byte, rest.split_first_chunk()) {
+        let (Some(high), Some(low)) = (hex(*high), hex(*low)) else { break };
+        (byte, rest) = ((high << 4) | low, after);
+    }
     Some((if byte == b'\\' { b'/' } else { byte.to_ascii_lowercase() }, rest))
 }
 
@@ -255,6 +255,7 @@ mod tests {
             "/.../a",
             "/a;../b",
             "/x?/../",
+            "/%2541/%zz%",
         ] {
             assert_eq!(parse(path.as_bytes()), Target::Outside, "{path}");
         }
@@ -309,6 +310,9 @@ mod tests {
             "/api\\v1/modules%5Cv1/ns",
             "/api/v1/modules%2fv1/ns",
             "/api%3bx/v1/modules/v1",
+            "/%2561pi/v1/modules/v1/ns",
+            "/api%25252fv1/modules/v1/ns",
+            "/out/%252e%252e/api/v1/modules/v1/ns",
         ] {
             assert_eq!(parse(path.as_bytes()), Target::Refused, "{path}");
         }

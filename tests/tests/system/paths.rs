@@ -109,6 +109,10 @@ const REFUSED: &[&str] = &[
     "/%2e;~/v1/m/secret",
     "/api/%2e%3b/v1/modules/v1/m/secret",
     "/api;x/v1/modules/v1/m/secret",
+    // Nor is it looked at how often something is escaped.
+    "/%2561pi/v1/modules/v1/m/secret",
+    "/api/v1/modules%25252fv1/m/secret",
+    "/out/%252e%252e~/v1/m/secret",
 ];
 
 /// Another path, which this module does not have: 404.
