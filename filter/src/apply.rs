@@ -9,7 +9,7 @@ use proxy_wasm::types::Action;
 use rampart_engine::decision::{FlagOn, Forward, PASS, Place, Refusal};
 use rampart_engine::identity::is_header_value;
 use rampart_engine::policy::wire::{HashBy, TokenSource};
-use rampart_engine::request::{Headers, PRIVATE_HEADERS};
+use rampart_engine::request::{Headers, PRIVATE_HEADERS, without_private};
 use rampart_engine::token_source::without_cookie;
 
 use crate::header_map::HeaderMap;
@@ -135,9 +135,15 @@ fn tell_place(place: Place<'_>) {
     host::set_filter_state("rampart.route", place.route.pattern.as_bytes());
 }
 
-/// Removes private headers that came from outside; whether that worked. Envoy has removed them
-/// before, where it is configured as we ask.
+/// Removes what came from outside about private headers: they themselves, which Envoy has removed
+/// before where it is configured as we ask, and the wish that the next hop drop ours. Whether that
+/// worked.
 fn strip(headers: &HeaderMap) -> bool {
-    let is_private = |name: &&[u8]| PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
-    headers.pairs().map(|(name, _)| name).filter(is_private).all(host::remove_request_header)
+    let is_private = |name: &[u8]| PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
+    headers.pairs().all(|(name, value)| match name {
+        b"connection" => {
+            without_private(value).is_none_or(|others| host::replace_request_header("connection", &others))
+        }
+        _ => !is_private(name) || host::remove_request_header(name),
+    })
 }

@@ -96,21 +96,23 @@ fn log(level: u32, message: &str) {
     unsafe { proxy_log(level, message.as_ptr(), message.len()) };
 }
 
-/// Seconds since the Unix epoch; 0 if the host has no clock, which no token survives.
-pub(crate) fn unix_seconds() -> u64 {
+/// Seconds since the Unix epoch; none where the host gives no time, since at a time of 0 no token
+/// would ever have expired.
+pub(crate) fn unix_seconds() -> Option<u64> {
     let mut nanoseconds = 0;
     // SAFETY: the pointer is of a live u64.
-    unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-    nanoseconds / 1_000_000_000
+    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    let seconds = nanoseconds / 1_000_000_000;
+    (status == OK && seconds > 0).then_some(seconds)
 }
 
-/// 128 random bits from the host. All zero if it has none to give: token digests are then merely
-/// as hard to collide as unkeyed SipHash.
-pub(crate) fn random_seed() -> [u8; 16] {
+/// 128 random bits; none where the host gives none, since under a key that is known anybody can make
+/// two tokens of one digest.
+pub(crate) fn random_seed() -> Option<[u8; 16]> {
     let mut seed = [0; 16];
-    // SAFETY: pointer and length are of a live array.
-    unsafe { random_get(seed.as_mut_ptr(), seed.len()) };
-    seed
+    // SAFETY: pointer and length are of a live array. WASI's `errno` 0 is success.
+    let errno = unsafe { random_get(seed.as_mut_ptr(), seed.len()) };
+    (errno == 0 && seed != [0; 16]).then_some(seed)
 }
 
 /// The plugin's configuration.

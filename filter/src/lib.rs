@@ -97,9 +97,11 @@ impl HttpContext for Request {
             return apply::refuse(&Refusal::new(Reason::NoPolicy), None, "0");
         };
         let headers = HeaderMap::new(host::request_headers());
-        let mut tokens = TOKENS.take().unwrap_or_else(|| TokenCache::new(host::random_seed()));
-        let mut context =
-            decide::Context { now: host::unix_seconds(), verifier: &running.verifier, tokens: &mut tokens };
+        let tokens = TOKENS.take().or_else(|| host::random_seed().map(TokenCache::new));
+        let (Some(now), Some(mut tokens)) = (host::unix_seconds(), tokens) else {
+            return apply::refuse(&Refusal::new(Reason::IncapableHost), None, &running.revision);
+        };
+        let mut context = decide::Context { now, verifier: &running.verifier, tokens: &mut tokens };
         let decision = decide(&running.policy, &headers, &mut context);
         TOKENS.set(Some(tokens));
         match decision {

@@ -73,13 +73,16 @@ async fn reflect(mut request: Request) -> Response<Body> {
 
 /// Headers as one line, without those that are never the same and those that are ours.
 fn describe(headers: &HeaderMap) -> String {
-    let line =
-        |name: &str, value: &HeaderValue| format!("{name}={}", String::from_utf8_lossy(value.as_bytes()));
-    let kept = headers.iter().map(|(name, value)| (name.as_str(), value));
-    let kept = kept.filter(|(name, _)| !VOLATILE.contains(name) && !name.starts_with("x-rampart-"));
-    let mut lines: Vec<String> = kept.map(|(name, value)| line(name, value)).collect();
-    lines.sort();
-    lines.join(" ")
+    line(headers, |name| !VOLATILE.contains(&name) && !name.starts_with("x-rampart-"))
+}
+
+/// The headers whose names are kept, as one line.
+fn line(headers: &HeaderMap, keep: impl Fn(&str) -> bool) -> String {
+    let kept = headers.iter().filter(|(name, _)| keep(name.as_str()));
+    let words = kept.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value.as_bytes())));
+    let mut words: Vec<String> = words.collect();
+    words.sort();
+    words.join(" ")
 }
 
 /// What is sent: a head, a body in frames, trailers.
@@ -161,7 +164,7 @@ impl Message {
             headers: describe(response.headers()),
             length,
             sha256: hexadecimal(context.finish().as_ref()),
-            trailers: describe(&trailers),
+            trailers: line(&trailers, |_| true),
         })
     }
 }
@@ -175,12 +178,30 @@ fn content(index: usize, size: usize) -> Bytes {
     PATTERN.slice(start..start + size.min(1 << 20))
 }
 
-/// Opens a WebSocket by hand, sends bytes that are no text in pieces, and returns what comes back.
+/// Opens a WebSocket, sends bytes that are no text in pieces, and returns what comes back.
 ///
 /// # Errors
 ///
 /// When the upgrade is refused or the connection breaks off.
 pub async fn upgrade(server: SocketAddr, path: &str, headers: &str, pieces: &[&[u8]]) -> Result<Vec<u8>> {
+    let (mut stream, _) = open(server, path, headers).await?;
+    let mut back = Vec::new();
+    for piece in pieces {
+        stream.write_all(piece).await?;
+        let mut buffer = vec![0; piece.len()];
+        stream.read_exact(&mut buffer).await?;
+        back.append(&mut buffer);
+    }
+    Ok(back)
+}
+
+/// Opens a WebSocket by hand; the connection, and the head of the answer, in which `x-seen` tells what
+/// the reflector saw.
+///
+/// # Errors
+///
+/// When the upgrade is refused.
+pub async fn open(server: SocketAddr, path: &str, headers: &str) -> Result<(TcpStream, String)> {
     let mut stream = TcpStream::connect(server).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: rampart.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
@@ -191,13 +212,7 @@ pub async fn upgrade(server: SocketAddr, path: &str, headers: &str, pieces: &[&[
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.context("the upgrade was not answered")?);
     }
-    ensure!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    let mut back = Vec::new();
-    for piece in pieces {
-        stream.write_all(piece).await?;
-        let mut buffer = vec![0; piece.len()];
-        stream.read_exact(&mut buffer).await?;
-        back.append(&mut buffer);
-    }
-    Ok(back)
+    let head = String::from_utf8_lossy(&head).into_owned();
+    ensure!(head.starts_with("HTTP/1.1 101"), "{head}");
+    Ok((stream, head))
 }

@@ -98,3 +98,13 @@ fn split(yaml: &str) -> Result<(String, String, String)> {
     let (policy, after) = rest.split_at(length);
     Ok((before.to_owned(), policy.to_owned(), after.to_owned()))
 }
+
+/// The shipped configuration with upstreams that are spoken to by HTTP/2, without TLS.
+#[must_use]
+pub fn with_http2(yaml: &str) -> String {
+    let options = "    typed_extension_protocol_options:\n      \
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \
+        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        \
+        explicit_http_config: { http2_protocol_options: {} }\n    connect_timeout: 1s\n";
+    yaml.replace("    connect_timeout: 1s\n", options)
+}

@@ -316,3 +316,41 @@ fn without_a_policy_every_request_is_refused() -> Result<()> {
     assert_eq!(world.host.metrics(), [("rampart.refused.no_policy".to_owned(), 2)]);
     Ok(())
 }
+
+/// At a time of 0 no token would ever have expired, and a cache whose key is known to all is no cache.
+#[test]
+fn without_time_or_random_numbers_nobody_is_judged() -> Result<()> {
+    for withheld in ["proxy_get_current_time_nanoseconds", "random_get"] {
+        let mut world = World::new()?;
+        world.host.withhold(withheld);
+        world.configure()?;
+        let token = world.token("alice")?;
+        for path in [REPORTS, "/outside"] {
+            let outcome = world.get(path, &token)?;
+            let reply = outcome.reply.as_ref().with_context(|| format!("it passed without {withheld}"))?;
+            assert_eq!((reply.status, reply.details.as_str()), (503, "incapable_host"));
+            assert!(!outcome.continues && outcome.property("rampart.decision").is_none());
+        }
+    }
+    Ok(())
+}
+
+/// Envoy does nothing else on the worker while a policy is read.
+#[test]
+fn a_policy_is_read_in_a_time_that_grows_with_its_length() -> Result<()> {
+    let mut world = World::new()?;
+    let mut cost = |names: usize| -> Result<u64> {
+        let flag = |key: &str, from: u32| {
+            let on: Vec<String> = (0..names).map(|number| format!("{key}-{number}")).collect();
+            json!({"key": key, "exclusive_group": {"name": "g", "from": from, "to": from + 30},
+                "organisations": {"on": on}})
+        };
+        world.policy["flags"] =
+            json!([{"key": "analytics_module"}, flag("a", 0), flag("b", 30), flag("c", 60)]);
+        anyhow::ensure!(world.host.configure(world.policy.to_string().as_bytes())?);
+        world.host.instructions()
+    };
+    let (few, many) = (cost(500)?, cost(2_000)?);
+    assert!(many < few * 6, "{few} instructions, and {many} with four times as many names");
+    Ok(())
+}

@@ -138,6 +138,7 @@ pub enum Reason {
     MethodNotAllowed,
     NoKeys,
     NoPolicy,
+    IncapableHost,
 }
 
 impl Reason {
@@ -176,6 +177,11 @@ impl Reason {
             Self::MethodNotAllowed => (405, "method_not_allowed", "the route takes other methods only:"),
             Self::NoKeys => (503, "no_keys", "tokens cannot be judged: there are no keys"),
             Self::NoPolicy => (503, "no_policy", "requests cannot be judged: there is no policy"),
+            Self::IncapableHost => (
+                503,
+                "incapable_host",
+                "requests cannot be judged: the proxy gives no time, or no random numbers",
+            ),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::decision::{Reason, Refusal};
 use crate::path::Segments;
 use crate::policy::compile::Problems;
 use crate::policy::wire::{self, Level, TokenSource};
-use crate::request::Headers;
+use crate::request::{Headers, alike};
 use crate::{route, token_source};
 
 /// Where a request names the organisation that it is about.
@@ -80,9 +80,7 @@ impl Tenant {
 /// A header's one value. Repeated, a header reaches some servers as one value joined by a comma and
 /// others as its first or last; spelt with underscores, CGI-like servers take it for the same.
 fn only<'h>(headers: &'h impl Headers, name: &str) -> Option<&'h [u8]> {
-    let hyphened = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let alike = |key: &[u8]| key.iter().copied().map(hyphened).eq(name.bytes().map(hyphened));
-    let mut found = headers.pairs().filter(|(key, _)| alike(key));
+    let mut found = headers.pairs().filter(|(key, _)| alike(key, name.as_bytes()));
     let (key, value) = found.next()?;
     let one = found.next().is_none() && key == name.as_bytes();
     (one && !value.is_empty() && !value.contains(&b',')).then_some(value)

@@ -7,7 +7,7 @@ use crate::decision::Reason;
 use crate::jwt::MAX_TOKEN;
 use crate::policy::SourceId;
 use crate::policy::wire::TokenSource;
-use crate::request::Headers;
+use crate::request::{Headers, alike};
 
 /// The one token of a request, as it was sent, and which of `sources` it came from.
 ///
@@ -24,9 +24,13 @@ pub fn find<'h>(headers: &'h impl Headers, sources: &[TokenSource]) -> Result<(S
                         return Err(Reason::MultipleTokens);
                     }
                     bearer_seen = true;
-                    bearer(value)
+                    bearer(value)?
                 }
                 TokenSource::Header(header) if name == header.as_bytes() => Some(value.trim_ascii()),
+                // The upstream might take it for the header that was judged.
+                TokenSource::Header(header) if alike(name, header.as_bytes()) => {
+                    return Err(Reason::MisplacedToken);
+                }
                 TokenSource::Cookie(cookie) if name == b"cookie" => {
                     let mut values = cookies(value).filter(|(name, _)| *name == cookie.as_bytes());
                     let first = values.next();
@@ -62,10 +66,26 @@ pub fn without_cookie(value: &[u8], name: &str) -> Vec<u8> {
     others.join(&b"; "[..])
 }
 
-/// The token of a bearer header; another scheme carries none.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+/// The token of an `authorization` header; another scheme carries none.
+///
+/// # Errors
+/// Where others may find a token that is not found here: behind another scheme, as a repeated header
+/// reads that was joined by a comma, or without the space (RFC 9110 §11.4).
+fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Reason> {
+    match after_scheme(value) {
+        Some([b' ', token @ ..]) => return Ok(Some(token.trim_ascii())),
+        Some([b'\t', ..]) => return Err(Reason::MalformedToken),
+        _ => {}
+    }
+    let is_bearer = |item: &[u8]| matches!(after_scheme(item.trim_ascii()), Some([] | [b' ' | b'\t', ..]));
+    let mut others = value.split(|byte| *byte == b',').skip(1);
+    if others.any(is_bearer) { Err(Reason::MultipleTokens) } else { Ok(None) }
+}
+
+/// What follows the scheme of some credentials, if that is ours, in whatever case (RFC 9110 §11.1).
+fn after_scheme(credentials: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = credentials.split_at_checked(b"bearer".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer").then_some(rest)
 }
 
 /// Cookies of one header (RFC 6265 §4.2.1), quotes around a value removed.

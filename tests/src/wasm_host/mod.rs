@@ -32,6 +32,8 @@ pub type Header = (Vec<u8>, Vec<u8>);
 struct World {
     unix_seconds: u64,
     host_verifies: bool,
+    /// A function that fails, as where Envoy withholds the capability.
+    withheld: Option<&'static str>,
     configuration: Vec<u8>,
     headers: Vec<Header>,
     properties: BTreeMap<String, Vec<u8>>,
@@ -111,6 +113,7 @@ impl WasmHost {
         let world = World {
             unix_seconds: 0,
             host_verifies: true,
+            withheld: None,
             configuration: Vec::new(),
             headers: Vec::new(),
             properties: BTreeMap::new(),
@@ -139,6 +142,21 @@ impl WasmHost {
         self.store.data_mut().host_verifies = offered;
     }
 
+    /// Has one of the host's functions fail from now on.
+    pub fn withhold(&mut self, function: &'static str) {
+        self.store.data_mut().withheld = Some(function);
+    }
+
+    /// The instructions executed since the last configuration or request began, in the interpreter's
+    /// units.
+    ///
+    /// # Errors
+    ///
+    /// When the interpreter does not count.
+    pub fn instructions(&self) -> Result<u64> {
+        Ok(FUEL - self.store.get_fuel()?)
+    }
+
     /// Configures the filter anew, in the same VM; whether it accepted. What it refuses leaves the
     /// configuration before in force, or a filter that has none.
     ///
@@ -150,6 +168,7 @@ impl WasmHost {
         let size = i32::try_from(configuration.len())?;
         self.contexts += 1;
         let (context, first) = (self.contexts as i32, self.root == 0);
+        self.store.set_fuel(FUEL)?;
         self.call::<_, ()>("proxy_on_context_create", (context, 0))?;
         let started = !first || self.call::<_, i32>("proxy_on_vm_start", (context, 0))? != 0;
         let accepted = started && self.call::<_, i32>("proxy_on_configure", (context, size))? != 0;
@@ -179,7 +198,7 @@ impl WasmHost {
         let action: i32 = self.call("proxy_on_request_headers", (context, count, 1))?;
         // The callbacks that the shipped configuration lets through.
         self.call::<_, ()>("proxy_on_delete", context)?;
-        let instructions = FUEL - self.store.get_fuel()?;
+        let instructions = self.instructions()?;
         let world = self.store.data_mut();
         Ok(Outcome {
             continues: action == 0,

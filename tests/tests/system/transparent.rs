@@ -9,7 +9,7 @@ use rampart_tests::{
     paths,
     ports::Port,
     reflector::{Message, Reflector, upgrade},
-    shipped::{StaticVariant, example_policy},
+    shipped::{StaticVariant, example_policy, with_http2},
     wait::SOON,
     workdir::system_test,
 };
@@ -102,14 +102,6 @@ fn without_filter(yaml: &str) -> Result<String> {
     let condition = "                  headers:\n                  - name: x-rampart-cluster\n                    present_match: true\n";
     ensure!(text.contains(condition), "the routes look otherwise");
     Ok(text.replace(condition, ""))
-}
-
-fn with_http2(yaml: &str) -> String {
-    let options = "    typed_extension_protocol_options:\n      \
-        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \
-        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        \
-        explicit_http_config: { http2_protocol_options: {} }\n    connect_timeout: 1s\n";
-    yaml.replace("    connect_timeout: 1s\n", options)
 }
 
 #[test]

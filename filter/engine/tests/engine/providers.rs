@@ -98,6 +98,13 @@ fn a_token_is_taken_from_where_its_issuer_says_and_only_one() {
         (vec![("cookie", &cookie)], LET_IN),
         (vec![("cookie", &quoted)], LET_IN),
         (vec![("authorization", "Basic eDp5"), ("x-token", &token)], LET_IN),
+        (vec![("authorization", "Bearers eDp5, bearish x"), ("x-token", &token)], LET_IN),
+        // The upstream would find a bearer token there that nobody has judged.
+        (vec![("authorization", "Basic eDp5, bearer x"), ("x-token", &token)], "401 multiple_tokens"),
+        (vec![("authorization", "Basic eDp5,BEARER\tx"), ("x-token", &token)], "401 multiple_tokens"),
+        (vec![("authorization", "Bearer\tx"), ("x-token", &token)], "401 malformed_token"),
+        (vec![("x_token", &token)], "401 misplaced_token"),
+        (vec![("x-token", &token), ("x_token", "other")], "401 misplaced_token"),
         (vec![("x-other", &token)], "401 missing_token"),
         (vec![("x-token", &bearer)], "401 malformed_token"),
         (vec![("cookie", "session=")], "401 malformed_token"),
@@ -110,6 +117,33 @@ fn a_token_is_taken_from_where_its_issuer_says_and_only_one() {
         let mut request = vec![(":method", "GET"), (":path", &*path)];
         request.extend(&headers);
         assert_eq!(world.decide(&request), expected, "{headers:?}");
+    }
+}
+
+/// A made-up token must not cost a verification for each key that there is.
+#[test]
+fn a_token_that_names_no_key_is_tried_with_a_few() {
+    let mut world = World::new();
+    let good = world.policy["providers"][0]["jwks"]["keys"][0].clone();
+    let strangers = (1..8).map(|number| {
+        let mut key = World::new().policy["providers"][0]["jwks"]["keys"][0].clone();
+        key["kid"] = format!("other-{number}").into();
+        key
+    });
+    let strangers: Vec<Value> = strangers.collect();
+    let payload = claims("globex").to_string();
+    let nameless = world.sign(r#"{"alg":"ES256"}"#, &payload);
+    for (place, expected, checked) in [(0, LET_IN, 1), (3, LET_IN, 4), (4, "401 bad_signature", 4)] {
+        let mut keys = strangers.clone();
+        keys.insert(place, good.clone());
+        world.policy["providers"][0]["jwks"]["keys"] = json!(keys);
+        let before = world.signatures_checked();
+        assert_eq!(world.get(PATH, &nameless), expected, "{place}");
+        assert_eq!(world.signatures_checked() - before, checked, "{place}");
+        // One that names its key is tried with that one, wherever it stands.
+        let before = world.signatures_checked();
+        assert_eq!(world.get(PATH, &world.token(&claims("globex"))), LET_IN);
+        assert_eq!(world.signatures_checked() - before, 1, "{place}");
     }
 }
 

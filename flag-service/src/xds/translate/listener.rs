@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::rbac::v3::{self as rbac, Permission, Policy, Principal, permission, principal};
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_filter;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
@@ -76,10 +77,14 @@ fn connection_manager() -> HttpConnectionManager {
             upgrade_type: "websocket".to_owned(),
             ..UpgradeConfig::default()
         }],
-        early_header_mutation_extensions: vec![strip_private_headers()],
+        early_header_mutation_extensions: vec![TypedExtensionConfig {
+            name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
+            typed_config: Some(pack(&EarlyHeaderMutation { mutations: remove_private() })),
+        }],
         access_log: vec![logs::lines(), logs::stats()],
         local_reply_config: Some(without_filter()),
         http_filters: vec![
+            http_filter("envoy.filters.http.header_mutation", pack(&without_private_trailers())),
             discovered_filter(),
             http_filter("envoy.filters.http.rbac", pack(&attestation())),
             http_filter(
@@ -99,16 +104,25 @@ fn connection_manager() -> HttpConnectionManager {
 /// No header that only Rampart may set survives from a client, whether or not the filter runs
 /// afterwards. By prefixes and no regular expression: every header of every request is held against
 /// them.
-fn strip_private_headers() -> TypedExtensionConfig {
+fn remove_private() -> Vec<HeaderMutation> {
     let remove = |prefix: &str| {
         let prefix = string_matcher::MatchPattern::Prefix(prefix.to_owned());
         let key_matcher = Some(StringMatcher { match_pattern: Some(prefix), ..StringMatcher::default() });
         let remove = header_mutation::RemoveOnMatch { key_matcher };
         HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) }
     };
-    TypedExtensionConfig {
-        name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
-        typed_config: Some(pack(&EarlyHeaderMutation { mutations: PRIVATE_HEADERS.map(remove).into() })),
+    PRIVATE_HEADERS.map(remove).into()
+}
+
+/// Nor does a trailer: servers that merge trailers into headers would take it for ours.
+fn without_private_trailers() -> header_mutation_filter::HeaderMutation {
+    let mutations = header_mutation_filter::Mutations {
+        request_trailers_mutations: remove_private(),
+        ..header_mutation_filter::Mutations::default()
+    };
+    header_mutation_filter::HeaderMutation {
+        mutations: Some(mutations),
+        ..header_mutation_filter::HeaderMutation::default()
     }
 }
 

@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_filter;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
@@ -95,7 +96,8 @@ fn listener() {
         Some(http_filter::ConfigType::TypedConfig(any)) => any,
         other => panic!("{other:?}"),
     };
-    let (rbac, router): (Rbac, Router) = (decode(typed(1)), decode(typed(2)));
+    let trailers: header_mutation_filter::HeaderMutation = decode(typed(0));
+    let (rbac, router): (Rbac, Router) = (decode(typed(2)), decode(typed(3)));
     let access_log = manager.access_log.remove(0);
     let Some(access_log::ConfigType::TypedConfig(any)) = &access_log.config_type else { panic!("typed") };
     let log: FileAccessLog = decode(any);
@@ -114,6 +116,7 @@ fn listener() {
         text(&listener),
         text(&manager),
         text(&early),
+        text(&trailers),
         text(&rbac),
         text(&router),
         format!("access log to {}: {}", log.path, text(&fields)),
@@ -199,8 +202,9 @@ fn the_static_variant_agrees() {
     for (name, format) in logs::TAGS {
         assert!(line(&format!("- {{ name: {name}, value_format: \"{format}\" }}")), "{name}");
     }
-    for prefix in rampart_engine::request::PRIVATE_HEADERS {
-        assert!(line(&format!("prefix: {prefix}")), "{prefix}");
+    // Of headers and of trailers.
+    for prefix in rampart_engine::request::PRIVATE_HEADERS.map(|prefix| format!("prefix: {prefix}")) {
+        assert_eq!(yaml.lines().filter(|line| line.trim() == prefix).count(), 2, "{prefix}");
     }
     for decision in listener::DECISIONS {
         let judged = format!(
