@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
-};
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::ledger::Ledger;
 use super::protocol::{Answer, Protocol, Push, Step, Verdict};
 use super::snapshot::{Kind, Snapshot};
 use super::subscription::Subscription;
+use super::wire::{DeltaDiscoveryResponse, Resource};
 
 /// Held "version" of a name that the client was told does not exist.
 const ABSENT: &str = "";
@@ -57,6 +56,10 @@ impl Protocol for Delta {
         request.node.as_ref()
     }
 
+    fn type_url(request: &mut DeltaDiscoveryRequest) -> &mut String {
+        &mut request.type_url
+    }
+
     /// What a request says and asks for. Never rejected for its nonce: "the nonce only pairs acks",
     /// and a subscription that changes while a response is under way must be heard.
     fn on_request(
@@ -95,7 +98,7 @@ impl Protocol for Delta {
             Kind::Endpoints => {
                 Kind::PUSH_ORDER.into_iter().filter(|kind| kind.needs_endpoints()).for_each(follow);
             }
-            Kind::Listener | Kind::Route | Kind::Extension => {}
+            Kind::Secret | Kind::Runtime | Kind::Listener | Kind::Route | Kind::Extension => {}
         }
         // Only now, when a policy that waited is under way and no longer counts as settled.
         if self.keeps_clusters && self.may_release_clusters(verdict.as_ref(), snapshot) {
@@ -111,11 +114,14 @@ impl Protocol for Delta {
     }
 
     fn is_waiting(&self, snapshot: &Snapshot) -> bool {
+        let Some(clusters) = self.types.get(&Kind::Cluster).filter(|_| !self.impatient) else {
+            return false;
+        };
         let endpoints = self.types.get(&Kind::Endpoints);
-        let all_sent = snapshot.all(Kind::Endpoints).all(|(name, resource)| {
-            endpoints.and_then(|state| state.held.get(name)) == Some(&resource.version)
-        });
-        self.types.contains_key(&Kind::Cluster) && !self.impatient && !all_sent
+        let mut needed = snapshot.all(Kind::Endpoints).filter(|(name, _)| clusters.subscription.wants(name));
+        needed.any(|(name, resource)| {
+            endpoints.and_then(|state| state.held.get(name)) != Some(&resource.version)
+        })
     }
 
     fn stop_waiting(&mut self, snapshot: &Snapshot) -> Vec<Answer<DeltaDiscoveryResponse>> {
@@ -123,8 +129,12 @@ impl Protocol for Delta {
         self.on_snapshot(snapshot)
     }
 
-    fn is_settled(&self, kind: Kind) -> bool {
-        self.ledger.is_settled(kind)
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn asks_for(&self, kind: Kind) -> bool {
+        self.types.contains_key(&kind)
     }
 }
 
@@ -197,8 +207,7 @@ impl Delta {
                 resources.push(Resource {
                     name: name.clone(),
                     version: resource.version.clone(),
-                    resource: Some(resource.body.clone()),
-                    ..Resource::default()
+                    resource: resource.body.clone(),
                 });
             }
         }
@@ -229,7 +238,6 @@ impl Delta {
             nonce: self.ledger.issue(kind, push.clone()),
             resources,
             removed_resources: removed.into_iter().collect(),
-            ..DeltaDiscoveryResponse::default()
         };
         Some(Answer { kind, push, message })
     }

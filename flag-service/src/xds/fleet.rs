@@ -39,7 +39,7 @@ pub struct NodeStatus {
     pub connected: bool,
     /// When it connected, or, when it is not connected, when it left.
     pub since_ms: u64,
-    /// By type (`cds`, `eds`, `lds`, `rds`, `ecds`): what became of what it was sent.
+    /// By type (`cds`, `ecds`, …): what became of what it was sent.
     pub types: BTreeMap<&'static str, TypeStatus>,
 }
 

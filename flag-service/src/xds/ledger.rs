@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use envoy_types::pb::google::rpc::Status;
 
 use super::protocol::{Push, Verdict};
+use super::role::Progress;
 use super::snapshot::Kind;
 
 /// Responses per type that may wait for their ack; the oldest is forgotten first. A client that
@@ -74,9 +75,20 @@ impl Ledger {
         self.refused.remove(&kind);
     }
 
-    /// Whether the client has accepted all it was sent of that type; also when that is nothing.
+    /// How far the client is with what it was sent of that type; also when that is nothing.
+    pub(super) fn progress(&self, kind: Kind) -> Progress {
+        if self.outstanding.get(&kind).is_some_and(|waiting| !waiting.is_empty()) {
+            Progress::Open
+        } else if self.refused.contains_key(&kind) {
+            Progress::Refused
+        } else {
+            Progress::Settled
+        }
+    }
+
+    /// Whether the client has accepted all it was sent of that type.
     pub(super) fn is_settled(&self, kind: Kind) -> bool {
-        self.outstanding.get(&kind).is_none_or(VecDeque::is_empty) && !self.refused.contains_key(&kind)
+        self.progress(kind) == Progress::Settled
     }
 }
 

@@ -5,6 +5,7 @@ mod delta;
 pub mod fleet;
 mod ledger;
 mod protocol;
+mod role;
 mod service;
 pub mod snapshot;
 mod sotw;
@@ -15,19 +16,22 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod translate;
+mod wire;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::published::Current;
 use fleet::Fleet;
+use role::Role;
+use service::{Discovery, STREAMS};
 use snapshot::Snapshot;
 use translate::DataPlane;
 
@@ -35,8 +39,12 @@ use translate::DataPlane;
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves the aggregated discovery service on `listener` until `shutdown` completes, then ends
-/// every stream; Envoy goes on with what it has. Nothing is sent while `current` holds nothing.
+/// Rest between two pushes. The first change goes out at once; of a burst, only what is newest after
+/// each rest does. A push costs every Envoy some milliseconds of its main thread.
+const REST: Duration = Duration::from_millis(20);
+
+/// Serves revisions as they are published: translated once, whoever is connected, and those that are
+/// overtaken not at all. See [`serve_snapshots`].
 ///
 /// # Errors
 ///
@@ -49,24 +57,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
     let (publish, snapshots) = watch::channel(None);
-    let (stop, stopping) = watch::channel(false);
-    let ads = service::Ads::new(snapshots, fleet, stopping);
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_service(AggregatedDiscoveryServiceServer::new(ads))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
-            shutdown.await;
-            // An open stream would hold the server, which waits for all of them.
-            let _ = stop.send(true);
-        });
-    // Translated once, whoever is connected; a revision that is overtaken is skipped.
     let translate = async {
         loop {
             let published = current.borrow_and_update().clone();
             if let Some(published) = published {
-                let snapshot: Snapshot = translate::translate(&published, &data_plane);
-                publish.send_replace(Some(Arc::new(snapshot)));
+                publish.send_replace(Some(Arc::new(translate::translate(&published, &data_plane))));
+                sleep(REST).await;
             }
             if current.changed().await.is_err() {
                 // Nobody will publish again; what is there is still served.
@@ -75,7 +71,47 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = server => served,
+        served = serve_snapshots(listener, snapshots, fleet, shutdown) => served,
         () = translate => Ok(()),
+    }
+}
+
+/// Serves the newest snapshot over every discovery service on `listener` until `shutdown` completes,
+/// then ends every stream; Envoy goes on with what it has. Nothing is sent while there is none.
+///
+/// # Errors
+///
+/// When the server itself fails; never because of a client.
+pub async fn serve_snapshots(
+    listener: TcpListener,
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    fleet: Arc<Fleet>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), tonic::transport::Error> {
+    serve_streams(STREAMS, listener, snapshots, fleet, shutdown).await
+}
+
+async fn serve_streams(
+    streams: usize,
+    listener: TcpListener,
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    fleet: Arc<Fleet>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), tonic::transport::Error> {
+    let role = Arc::new(Role::default());
+    let (stop, stopping) = watch::channel(false);
+    let discovery = Discovery::new(Arc::clone(&role), fleet, stopping, streams);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .add_routes(discovery.routes())
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+            shutdown.await;
+            // An open stream would hold the server, which waits for all of them.
+            let _ = stop.send(true);
+        });
+    tokio::select! {
+        served = server => served,
+        () = role.follow(snapshots) => Ok(()),
     }
 }

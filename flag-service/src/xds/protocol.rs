@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 
+use super::ledger::Ledger;
+use super::role::Progress;
 use super::snapshot::{Kind, Snapshot};
 
 /// One stream of one variant, as a state machine: pure, so that every rule is tested without a
 /// network.
 pub(super) trait Protocol: Send + 'static {
     /// What the client sends.
-    type Request: Send + Sync + 'static;
+    type Request: prost::Message + Default + 'static;
     /// What it is sent.
-    type Response: Send + 'static;
+    type Response: prost::Message + 'static;
     /// Name for people.
     const NAME: &'static str;
 
@@ -21,6 +23,9 @@ pub(super) trait Protocol: Send + 'static {
 
     /// Who the client says it is; only the first request says so.
     fn node(request: &Self::Request) -> Option<&Node>;
+
+    /// The type a request is about, as it is written in it.
+    fn type_url(request: &mut Self::Request) -> &mut String;
 
     /// What a request says of earlier responses, and what it asks for.
     fn on_request(&mut self, request: &Self::Request, snapshot: &Snapshot) -> Step<Self::Response>;
@@ -36,8 +41,18 @@ pub(super) trait Protocol: Send + 'static {
     /// What was held back, for a client that does not ask.
     fn stop_waiting(&mut self, snapshot: &Snapshot) -> Vec<Answer<Self::Response>>;
 
-    /// Whether the client has accepted all it was sent of that type.
-    fn is_settled(&self, kind: Kind) -> bool;
+    /// What was sent, and what the client said of it.
+    fn ledger(&self) -> &Ledger;
+
+    /// Whether the client has asked for that type on this stream.
+    fn asks_for(&self, kind: Kind) -> bool;
+
+    /// How far the client is with what names clusters; `None` where it asks for no such thing here.
+    fn progress(&self, snapshot: &Snapshot) -> Option<Progress> {
+        let kinds = Kind::NAMES_CLUSTERS.into_iter().filter(|kind| self.asks_for(*kind));
+        let progress = kinds.map(|kind| self.ledger().progress(kind)).max()?;
+        Some(if self.is_waiting(snapshot) { Progress::Open } else { progress })
+    }
 }
 
 /// What a response carried.

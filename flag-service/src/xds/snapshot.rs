@@ -4,16 +4,22 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 
+use bytes::Bytes;
 use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// The resource types served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
+    /// SDS.
+    Secret,
     /// CDS.
     Cluster,
     /// EDS.
     Endpoints,
+    /// RTDS.
+    Runtime,
     /// LDS.
     Listener,
     /// RDS.
@@ -25,21 +31,34 @@ pub enum Kind {
 impl Kind {
     /// Every type, in the order in which a change is pushed: what is referred to goes before what
     /// refers to it, and the policy, which names clusters, goes last.
-    pub const PUSH_ORDER: [Self; 5] =
-        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Route, Self::Extension];
+    pub const PUSH_ORDER: [Self; 7] = [
+        Self::Secret,
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Runtime,
+        Self::Listener,
+        Self::Route,
+        Self::Extension,
+    ];
+
+    /// The types that name clusters: of use only once those have their endpoints, and the reason
+    /// why a cluster may not go at once.
+    pub const NAMES_CLUSTERS: [Self; 3] = [Self::Listener, Self::Route, Self::Extension];
 
     /// Whether it is of use only once all clusters have their endpoints.
     #[must_use]
-    pub const fn needs_endpoints(self) -> bool {
-        matches!(self, Self::Listener | Self::Route | Self::Extension)
+    pub fn needs_endpoints(self) -> bool {
+        Self::NAMES_CLUSTERS.contains(&self)
     }
 
     /// The type URL as Envoy writes it in a request.
     #[must_use]
     pub const fn type_url(self) -> &'static str {
         match self {
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
@@ -52,12 +71,14 @@ impl Kind {
         Self::PUSH_ORDER.into_iter().find(|kind| kind.type_url() == url)
     }
 
-    /// Short name for people: `cds`, `eds`, `lds`, `rds`, `ecds`.
+    /// Short name for people: `sds`, `cds`, `eds`, `rtds`, `lds`, `rds`, `ecds`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Secret => "sds",
             Self::Cluster => "cds",
             Self::Endpoints => "eds",
+            Self::Runtime => "rtds",
             Self::Listener => "lds",
             Self::Route => "rds",
             Self::Extension => "ecds",
@@ -71,18 +92,18 @@ pub struct Resource {
     /// Hash of the body, hexadecimal: equal in every process that builds the same bytes, so a
     /// client that reconnects to another process is sent nothing it has.
     pub version: String,
-    /// The message.
-    pub body: Any,
+    /// The message, packed in an `Any` and encoded: once, for all streams.
+    pub body: Bytes,
 }
 
 impl Resource {
     /// A resource versioned by its bytes.
     #[must_use]
-    pub fn new(body: Any) -> Self {
+    pub fn new(body: &Any) -> Self {
         let mut hash = Hash::default();
         hash.add(&body.type_url);
         hash.add(&body.value);
-        Self { version: hash.finish(), body }
+        Self { version: hash.finish(), body: body.encode_to_vec().into() }
     }
 }
 
@@ -126,20 +147,15 @@ impl Snapshot {
         self.resources.get(&kind).into_iter().flatten()
     }
 
-    /// This snapshot, together with the clusters and endpoints that only `before` has: what a
-    /// client may hold while its old policy still names clusters that the new one does not.
-    /// `None` when there are none.
+    /// This snapshot, together with more resources; one that it has itself stays as it is.
     #[must_use]
-    pub fn with_clusters_of(&self, before: &Self) -> Option<Self> {
+    pub fn with<'a>(&self, more: impl IntoIterator<Item = (Kind, &'a str, &'a Resource)>) -> Self {
         let mut resources = self.resources.clone();
-        let mut kept = false;
-        for kind in [Kind::Cluster, Kind::Endpoints] {
-            for (name, resource) in before.all(kind).filter(|(name, _)| self.get(kind, name).is_none()) {
-                resources.entry(kind).or_default().insert(name.clone(), resource.clone());
-                kept = true;
-            }
+        for (kind, name, resource) in more {
+            let of_kind = resources.entry(kind).or_default();
+            of_kind.entry(name.to_owned()).or_insert_with(|| resource.clone());
         }
-        kept.then(|| Self::new(self.revision, resources))
+        Self::new(self.revision, resources)
     }
 }
 
@@ -198,14 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn clusters_are_kept_for_the_old_policy_and_nothing_else_is() {
-        let before =
-            snapshot(1, &[(Kind::Cluster, "a", "1"), (Kind::Endpoints, "a", "1"), (Kind::Route, "r", "1")]);
-        let after = snapshot(2, &[(Kind::Cluster, "b", "1")]);
-        let both = after.with_clusters_of(&before).unwrap();
-        assert_eq!(both.revision(), 2);
-        assert!(both.get(Kind::Cluster, "a").is_some() && both.get(Kind::Endpoints, "a").is_some());
-        assert!(both.get(Kind::Cluster, "b").is_some() && both.get(Kind::Route, "r").is_none());
-        assert_eq!(after.with_clusters_of(&after), None);
+    fn what_is_added_replaces_nothing() {
+        let now = snapshot(2, &[(Kind::Cluster, "a", "new")]);
+        let (old, gone) = (resource("old"), resource("gone"));
+        let both = now.with([(Kind::Cluster, "a", &old), (Kind::Endpoints, "b", &gone)]);
+        assert_eq!((both.revision(), both.get(Kind::Endpoints, "b")), (2, Some(&gone)));
+        assert_eq!(both.get(Kind::Cluster, "a"), Some(&resource("new")));
+        assert_ne!(both.version(Kind::Endpoints), now.version(Kind::Endpoints));
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 
 use super::ledger::Ledger;
 use super::protocol::{Answer, Protocol, Push, Step, Verdict};
 use super::snapshot::{Kind, Resource, Snapshot, version_of};
 use super::subscription::Subscription;
+use super::wire::DiscoveryResponse;
 
 /// The state of one state-of-the-world stream.
 #[derive(Debug, Default)]
@@ -47,6 +48,10 @@ impl Protocol for Sotw {
 
     fn node(request: &DiscoveryRequest) -> Option<&Node> {
         request.node.as_ref()
+    }
+
+    fn type_url(request: &mut DiscoveryRequest) -> &mut String {
+        &mut request.type_url
     }
 
     /// What a request says and asks for. One that answers an older response than the last is not
@@ -111,13 +116,17 @@ impl Protocol for Sotw {
     }
 
     fn is_waiting(&self, snapshot: &Snapshot) -> bool {
-        let all_sent = |state: &Type| {
-            let wants_all = snapshot.all(Kind::Endpoints).all(|(name, _)| state.subscription.wants(name));
-            wants_all && state.sent == version_of(snapshot.all(Kind::Endpoints))
+        let Some(clusters) = self.types.get(&Kind::Cluster).filter(|_| !self.impatient) else {
+            return false;
         };
-        let none = || snapshot.all(Kind::Endpoints).next().is_none();
-        let ready = self.types.get(&Kind::Endpoints).map_or_else(none, all_sent);
-        self.types.contains_key(&Kind::Cluster) && !self.impatient && !ready
+        let mut needed = wanted(&clusters.subscription, Kind::Endpoints, snapshot).peekable();
+        match self.types.get(&Kind::Endpoints) {
+            Some(Type { subscription, sent }) => {
+                *sent != version_of(wanted(subscription, Kind::Endpoints, snapshot))
+                    || needed.any(|(name, _)| !subscription.wants(name))
+            }
+            None => needed.peek().is_some(),
+        }
     }
 
     fn stop_waiting(&mut self, snapshot: &Snapshot) -> Vec<Answer<DiscoveryResponse>> {
@@ -125,8 +134,12 @@ impl Protocol for Sotw {
         self.on_snapshot(snapshot)
     }
 
-    fn is_settled(&self, kind: Kind) -> bool {
-        self.ledger.is_settled(kind)
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn asks_for(&self, kind: Kind) -> bool {
+        self.types.contains_key(&kind)
     }
 }
 
@@ -182,7 +195,6 @@ impl Sotw {
             resources: resources.into_iter().map(|(_, resource)| resource.body.clone()).collect(),
             type_url: kind.type_url().to_owned(),
             nonce: self.ledger.issue(kind, push.clone()),
-            ..DiscoveryResponse::default()
         };
         Some(Answer { kind, push, message })
     }

@@ -5,51 +5,63 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tonic::Status;
 use tracing::{info, warn};
 
 use super::fleet::{Fleet, Session};
 use super::protocol::{Answer, Protocol, Step};
-use super::snapshot::{Kind, Snapshot};
+use super::role::{Member, Role, Snapshots};
+use super::snapshot::Snapshot;
 
 /// How long a policy waits for a client that does not ask for the endpoints of a new cluster. Envoy
 /// asks within a round trip, unless it refused the cluster.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The newest snapshot; `None` until there is one.
-pub(super) type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
+/// How long a client may leave what it is sent unread. Longer than a machine that is short of
+/// memory stands still, and no reason to keep what is meant for it for ever.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// Serves one stream to its end. Whatever makes it end, Envoy connects again by itself, so an
 /// error is told to the client and not to the operator.
 pub(super) async fn run<P: Protocol>(
     mut requests: impl Stream<Item = Result<P::Request, Status>> + Unpin,
     responses: mpsc::Sender<Result<P::Response, Status>>,
-    snapshots: Snapshots,
+    role: Arc<Role>,
     fleet: Arc<Fleet>,
 ) {
     let first = match requests.next().await {
         Some(Ok(first)) => first,
-        Some(Err(_)) | None => return,
+        Some(Err(status)) => return refuse(&responses, status),
+        None => return,
     };
     let Some(node) = P::node(&first).filter(|node| !node.id.is_empty()) else {
         let status =
             Status::invalid_argument("the first request of a stream must name its node: set node.id");
-        // The client may be gone, and then it need not be told.
-        let _ = responses.send(Err(status)).await;
-        return;
+        return refuse(&responses, status);
     };
     info!(node = node.id, protocol = P::NAME, "envoy connected");
     let id = node.id.clone();
     let session = fleet.connect(node);
     let machine = P::new(session.refused());
-    Conversation { machine, session, responses, id: id.clone() }.hold(first, requests, snapshots).await;
+    let snapshots = role.snapshots();
+    let member = role.join();
+    Conversation { machine, session, member, responses, id: id.clone() }
+        .hold(first, requests, snapshots)
+        .await;
     info!(node = id, protocol = P::NAME, "envoy disconnected");
+}
+
+/// Ends a stream with a reason. The client may be gone, and then it need not be told.
+fn refuse<R>(responses: &mpsc::Sender<Result<R, Status>>, status: Status) {
+    let _ = responses.try_send(Err(status));
 }
 
 struct Conversation<P: Protocol> {
     machine: P,
     session: Session,
+    member: Member,
     responses: mpsc::Sender<Result<P::Response, Status>>,
     id: String,
 }
@@ -71,29 +83,23 @@ impl<P: Protocol> Conversation<P> {
             // Counted from the last thing that happened, so a busy client is given longer.
             let patience = tokio::time::sleep(PATIENCE);
             tokio::select! {
-                request = requests.next() => self.hear(&request?.ok()?, &shown).await?,
+                request = requests.next() => match request? {
+                    Ok(request) => self.hear(&request, &shown).await?,
+                    Err(status) => {
+                        refuse(&self.responses, status);
+                        return None;
+                    }
+                },
                 changed = snapshots.changed() => {
                     changed.ok()?;
-                    let latest = newest(&mut snapshots).await?;
-                    shown = latest.with_clusters_of(&shown).map_or(latest, Arc::new);
+                    shown = newest(&mut snapshots).await?;
                     let answers = self.machine.on_snapshot(&shown);
-                    self.send(answers).await?;
+                    self.send(answers, &shown).await?;
                 }
                 () = patience, if self.machine.is_waiting(&shown) => {
                     let answers = self.machine.stop_waiting(&shown);
-                    self.send(answers).await?;
+                    self.send(answers, &shown).await?;
                 }
-            }
-            // Break only after make: while the policy that Envoy runs is not known to be the new
-            // one, the clusters that only the old one names stay.
-            let latest = Arc::clone(snapshots.borrow().as_ref()?);
-            let current = latest.revision() == shown.revision() && !self.machine.is_waiting(&shown);
-            if current && self.machine.is_settled(Kind::Extension) {
-                if !Arc::ptr_eq(&latest, &shown) {
-                    let answers = self.machine.on_snapshot(&latest);
-                    self.send(answers).await?;
-                }
-                shown = latest;
             }
         }
     }
@@ -110,13 +116,20 @@ impl<P: Protocol> Conversation<P> {
             }
             self.session.said(&verdict);
         }
-        self.send(answers).await
+        self.send(answers, snapshot).await
     }
 
-    /// Waits while the client does not read; only this stream waits. `None` when it is gone.
-    async fn send(&mut self, answers: Vec<Answer<P::Response>>) -> Option<()> {
+    /// Waits while the client does not read; only this stream waits. `None` when the client is gone,
+    /// or does not read for so long that it might as well be.
+    async fn send(&mut self, answers: Vec<Answer<P::Response>>, snapshot: &Snapshot) -> Option<()> {
+        // Before it is under way: a cluster must not go between the policy that names it and its ack.
+        self.member.note(self.machine.progress(snapshot), snapshot.revision());
         for Answer { kind, push, message } in answers {
-            self.responses.send(Ok(message)).await.ok()?;
+            let Ok(sent) = timeout(READ_WITHIN, self.responses.send(Ok(message))).await else {
+                warn!(node = self.id, "envoy does not read what it is sent; its stream is ended");
+                return None;
+            };
+            sent.ok()?;
             self.session.pushed(kind, &push);
         }
         Some(())

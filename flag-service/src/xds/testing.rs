@@ -9,7 +9,7 @@ use super::snapshot::{Kind, Resource, Snapshot};
 
 /// A resource whose content is `content`.
 pub(super) fn resource(content: &str) -> Resource {
-    Resource::new(Any { type_url: "test".into(), value: content.as_bytes().to_vec() })
+    Resource::new(&Any { type_url: "test".into(), value: content.as_bytes().to_vec() })
 }
 
 /// A snapshot of (type, name, content).

@@ -176,7 +176,7 @@ fn refused_bytes_are_not_sent_again() {
     client.ack(Extension, None, &good);
     client.see(&bad);
     assert!(client.ack(Extension, Some("no"), &bad).is_empty());
-    assert!(client.see(&bad).is_empty() && !client.stream.is_settled(Extension));
+    assert!(client.see(&bad).is_empty() && !client.stream.ledger.is_settled(Extension));
     assert_eq!(client.see(&good), ["ecds +f"], "the last good one is sent explicitly");
 }
 
@@ -188,7 +188,7 @@ fn refused_bytes_are_not_sent_on_the_next_stream_unless_the_client_starts_anew()
 
     let mut resumed = client();
     assert!(resumed.ask(resume(Extension, &["f"], &[("f", "good")]), &bad).is_empty());
-    assert!(!resumed.stream.is_settled(Extension));
+    assert!(!resumed.stream.ledger.is_settled(Extension));
     let mut never_accepted_one = client();
     never_accepted_one.ask(resume(Listener, &[], &[("l", "1")]), &bad);
     assert!(never_accepted_one.ask(subscribe(Extension, &["f"]), &bad).is_empty());
@@ -196,7 +196,7 @@ fn refused_bytes_are_not_sent_on_the_next_stream_unless_the_client_starts_anew()
     fresh.ask(subscribe(Listener, &[]), &bad);
     assert_eq!(fresh.ask(subscribe(Extension, &["f"]), &bad), ["ecds +f"]);
     fresh.ack(Extension, None, &bad);
-    assert!(fresh.stream.is_settled(Extension), "a new process may accept what the old one refused");
+    assert!(fresh.stream.ledger.is_settled(Extension), "a new process may accept what the old one refused");
 }
 
 #[test]

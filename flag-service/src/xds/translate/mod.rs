@@ -53,13 +53,13 @@ impl Default for DataPlane {
 /// The resources of one revision.
 #[must_use]
 pub fn translate(published: &Published, data_plane: &DataPlane) -> Snapshot {
-    let one = |body| BTreeMap::from([(NAME.to_owned(), Resource::new(body))]);
+    let one = |body: Any| BTreeMap::from([(NAME.to_owned(), Resource::new(&body))]);
     let mut clusters = BTreeMap::new();
     let mut endpoints = BTreeMap::new();
     for upstream in &published.upstreams {
         let (cluster, assignment) = clusters::cluster(upstream);
-        clusters.insert(upstream.cluster.clone(), Resource::new(cluster));
-        endpoints.extend(assignment.map(|body| (upstream.cluster.clone(), Resource::new(body))));
+        clusters.insert(upstream.cluster.clone(), Resource::new(&cluster));
+        endpoints.extend(assignment.map(|body| (upstream.cluster.clone(), Resource::new(&body))));
     }
     Snapshot::new(
         published.revision,

@@ -49,7 +49,7 @@ fn decode<M: Message + Default>(any: &Any) -> M {
 }
 
 fn resource<M: Message + Default>(snapshot: &Snapshot, kind: Kind, name: &str) -> M {
-    decode(&snapshot.get(kind, name).unwrap().body)
+    decode(&Any::decode(snapshot.get(kind, name).unwrap().body.as_ref()).unwrap())
 }
 
 /// The message as text, without what is not set, the bytes of what is packed, and brackets that
