@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod flagd;
 pub mod head;
 pub mod model;
 pub mod published;
