@@ -1,4 +1,4 @@
-//! `rampart serve`: store, write path, API and xDS in one process.
+//! `rampart serve`: store, write path, API, xDS and flagd's sync in one process.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::{self, Api};
+use crate::flagd;
 use crate::store::Store;
 use crate::writer::{WriteError, Writer};
 use crate::xds;
@@ -26,6 +28,8 @@ pub struct Options {
     pub http: SocketAddr,
     /// Where Envoys connect.
     pub xds: SocketAddr,
+    /// Where applications connect that evaluate flags themselves; nowhere, if not said.
+    pub flagd: Option<SocketAddr>,
     /// What Envoys are told of themselves.
     pub data_plane: DataPlane,
 }
@@ -44,6 +48,10 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let fleet = Arc::new(Fleet::default());
     let api_listener = bind(options.http, "--http").await?;
     let xds_listener = bind(options.xds, "--xds").await?;
+    let flagd_listener = match options.flagd {
+        Some(address) => Some(bind(address, "--flagd").await?),
+        None => None,
+    };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -52,15 +60,25 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         "serving"
     );
     let (stop, stopping) = watch::channel(false);
-    let stopped = move || {
+    let stopped = || {
         let mut stopping = stopping.clone();
         async move {
             // An error means that nobody can say stop any more, which is a way of saying it.
             let _ = stopping.wait_for(|stop| *stop).await;
         }
     };
-    let router = api::router(Api { writer: Arc::clone(&writer), fleet: Arc::clone(&fleet) });
+    let router = api::router(Api {
+        writer: Arc::clone(&writer),
+        fleet: Arc::clone(&fleet),
+        stopping: stopping.clone(),
+    });
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Small answers leave at once instead of waiting for the acknowledgement of the last.
+    let api_listener = api_listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("a connection delays what is small: {error}");
+        }
+    });
     let api = async {
         let served = axum::serve(api_listener, router).with_graceful_shutdown(stopped()).await;
         served.context("the API")
@@ -68,6 +86,11 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let xds = async {
         let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, stopped()).await;
         served.context("the xDS server")
+    };
+    let flagd = async {
+        let Some(listener) = flagd_listener else { return Ok(()) };
+        let served = flagd::sync::serve(listener, writer.current(), stopped()).await;
+        served.context("the flagd sync server")
     };
     let signals = async {
         tokio::select! {
@@ -79,7 +102,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         Ok(())
     };
     tokio::select! {
-        served = async { tokio::try_join!(api, xds, signals) } => served.map(drop),
+        served = async { tokio::try_join!(api, xds, flagd, signals) } => served.map(drop),
         () = writer.follow() => Ok(()),
     }
 }

@@ -1,7 +1,9 @@
 //! The REST API. Every write goes to the one write path; every answer is JSON, every refusal
 //! `application/problem+json`, but for OFREP, which has its own words.
 
+mod events;
 mod explain;
+mod flagd;
 mod flags;
 mod meta;
 mod modules;
@@ -20,6 +22,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::writer::{Accepted, Writer};
 use crate::xds::fleet::Fleet;
@@ -35,6 +38,8 @@ pub struct Api {
     pub writer: Arc<Writer>,
     /// The Envoys that are or were connected.
     pub fleet: Arc<Fleet>,
+    /// Turns true, or closes, when the server stops: what would be open for good ends then.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// The routes.
@@ -60,9 +65,11 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/history/verify", get(system::verify))
         .route("/api/v1/revert/{revision}", post(system::revert))
         .route("/api/v1/status", get(system::status))
+        .route("/api/v1/flagd", get(flagd::definition))
         .route("/ofrep/v1/evaluate/flags", post(ofrep::all))
         // A key may hold slashes, and clients send it as it is.
         .route("/ofrep/v1/evaluate/flags/{*key}", post(ofrep::one))
+        .route(events::PATH, get(events::events).layer(events::places()))
         .route("/health", get(system::health))
         .route("/ready", get(system::ready))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))

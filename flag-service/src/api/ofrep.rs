@@ -6,13 +6,14 @@ use std::hash::Hasher as _;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rampart_engine::flag::{Asker, Reason};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use super::events::{self, EventStream};
 use super::meta::Name;
 use super::{Api, now};
 use crate::head::Head;
@@ -35,19 +36,22 @@ pub(super) async fn one(
 pub(super) async fn all(
     State(api): State<Api>,
     headers: HeaderMap,
+    uri: Uri,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
+    events::reached(&api, &uri).await;
     let head = api.writer.head();
     let context = Context::read(body)?;
     let asker = context.asker();
     let flags = head.state.flags.values().map(|flag| evaluate(&head, flag, &asker).into());
-    let bytes = serde_json::to_vec(&All { flags: flags.collect() }).map_err(|error| {
-        Failure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            Code::General,
-            format!("no answer can be written: {error}"),
-        )
-    })?;
+    let bytes = serde_json::to_vec(&All { flags: flags.collect(), event_streams: [EventStream::default()] })
+        .map_err(|error| {
+            Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Code::General,
+                format!("no answer can be written: {error}"),
+            )
+        })?;
     let mut hasher = SipHasher13::new();
     hasher.write(&bytes);
     let tag = format!("\"{:032x}\"", hasher.finish128().as_u128());
@@ -143,8 +147,10 @@ fn evaluate<'a>(head: &'a Head, flag: &'a Flag, asker: &Asker<'_>) -> Result<Suc
 
 /// The protocol's `bulkEvaluationSuccess`.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct All<'a> {
     flags: Vec<Evaluated<'a>>,
+    event_streams: [EventStream; 1],
 }
 
 #[derive(Serialize)]

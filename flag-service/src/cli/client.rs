@@ -18,7 +18,8 @@ pub(super) struct Client {
     base: String,
     actor: String,
     reason: String,
-    dry_run: bool,
+    /// Whether nothing is to be changed.
+    pub(super) dry_run: bool,
     /// How answers are written.
     pub(super) output: Output,
 }

@@ -5,6 +5,7 @@ mod client;
 mod deny;
 mod flag;
 mod history;
+mod import;
 mod module;
 mod output;
 mod provider;
@@ -73,6 +74,9 @@ enum Command {
     /// Feature flags
     #[command(subcommand)]
     Flag(flag::Flag),
+    /// Flags of other systems
+    #[command(subcommand)]
+    Import(import::Import),
     /// Modules
     #[command(subcommand)]
     Module(module::Module),
@@ -112,6 +116,7 @@ pub async fn run() -> ExitCode {
     let done = match command {
         Command::Serve(command) => command.run().await,
         Command::Flag(command) => command.run(&client).await,
+        Command::Import(command) => command.run(&client).await,
         Command::Module(command) => command.run(&client).await,
         Command::Provider(command) => command.run(&client).await,
         Command::Deny(command) => command.run(&client).await,

@@ -22,6 +22,10 @@ pub(super) struct Serve {
     /// Where Envoys connect
     #[arg(long, env = "RAMPART_XDS", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     xds: SocketAddr,
+    /// Where applications connect whose OpenFeature SDK evaluates flags itself, by `flagd.sync.v1`; such as
+    /// 127.0.0.1:8015, where they look by default. Not served if not given
+    #[arg(long, env = "RAMPART_FLAGD", value_name = "ADDRESS")]
+    flagd: Option<SocketAddr>,
     /// Where Envoys are told to listen for requests
     #[arg(long, env = "RAMPART_LISTEN", default_value = "127.0.0.1:10000", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -44,8 +48,8 @@ impl Serve {
             // A log that cannot be written is no reason to fail: nor to say so where it cannot be said.
             .log_internal_errors(false)
             .init();
-        let Self { database, http, xds, listen, filter, vm_id } = self;
+        let Self { database, http, xds, flagd, listen, filter, vm_id } = self;
         let data_plane = DataPlane { listen, filter, vm_id };
-        Ok(serve(Options { database, http, xds, data_plane }).await?)
+        Ok(serve(Options { database, http, xds, flagd, data_plane }).await?)
     }
 }

@@ -84,7 +84,7 @@ impl Exporter<'_> {
         }
         let mut chain = Vec::new();
         for needed in &flag.prerequisites {
-            chain.extend([self.unmet(needed)?, off()]);
+            chain.extend([self.unmet(flag, needed)?, off()]);
         }
         for (who, names) in [(SUBJECT, &flag.subjects), (ORGANISATION, &flag.organisations)] {
             for (names, then) in [(&names.off, off()), (&names.on, somebody(flag, tells))] {
@@ -104,10 +104,15 @@ impl Exporter<'_> {
     }
 
     /// That a prerequisite is not met.
-    fn unmet(&self, needed: &Prerequisite) -> Result<Value, String> {
+    fn unmet(&self, flag: &Flag, needed: &Prerequisite) -> Result<Value, String> {
         let key = &needed.flag;
         let other =
             self.flags.get(key.as_str()).ok_or_else(|| format!("it needs `{key}`, which is missing"))?;
+        if is_live(other) && other.bucketing != flag.bucketing {
+            return Err(format!(
+                "it needs `{key}`, which is of another generation: no SDK knows two of them"
+            ));
+        }
         let (tells, wanted) = match &needed.variant {
             Some(variant) if variant == "off" => {
                 return Err(format!("a variant `off` of `{key}` cannot be told from being off"));
@@ -163,8 +168,8 @@ fn metadata(flag: &Flag) -> Value {
     let members = [
         (metadata::GENERATION, Some(json!(flag.bucketing))),
         (metadata::DESCRIPTION, (!flag.description.is_empty()).then(|| json!(flag.description))),
-        (metadata::KILLED, flag.killed.then(|| json!(true))),
-        (metadata::ENABLED, (!flag.enabled).then(|| json!(false))),
+        (metadata::KILLED, flag.killed.then_some(Value::Bool(true))),
+        (metadata::ENABLED, (!flag.enabled).then_some(Value::Bool(false))),
         (metadata::NEEDS, (!needs.is_empty()).then(|| json!(needs.join(",")))),
         (metadata::EXCLUSIVE_GROUP, part.map(|part| json!(part.name))),
         (metadata::EXCLUSIVE_TO, part.map(|part| json!(part.to))),

@@ -10,8 +10,9 @@ use rampart_engine::policy::wire::{Exclusive, Prerequisite, Variant};
 use serde_json::{Map, Value, json};
 
 use super::export::export;
+use super::metadata;
 use super::rules::{Chain, Rules};
-use super::{Import, Rebucketing, metadata};
+use crate::imported::{Import, Rebucketing};
 use crate::model::Flag;
 
 /// Reads a flagd definition; docs/openfeature.md says what of it is taken.
@@ -185,7 +186,7 @@ fn take(
     match &mut flag.exclusive_group {
         Some(part) => part.from = of_buckets(chain.from)?,
         None if chain.hash_key.as_ref().is_some_and(|key| *key != flag.key) => {
-            flag.rollout_group = chain.hash_key.clone()
+            flag.rollout_group = chain.hash_key.clone();
         }
         None => {}
     }

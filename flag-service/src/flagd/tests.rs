@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::imported::{Import, Rebucketing};
+use crate::model::Flag;
 
 fn flags(sent: Value) -> Vec<Flag> {
     serde_json::from_value(sent).unwrap()
@@ -118,6 +120,8 @@ fn what_rules_cannot_say_is_left_out_with_the_reason() {
         {"key": "after", "prerequisites": [{"flag": "not"}]},
         {"key": "colour", "variants": [off]},
         {"key": "picky", "prerequisites": [{"flag": "colour", "variant": "off"}]},
+        {"key": "older", "bucketing": "flagd-v2"},
+        {"key": "mixed", "prerequisites": [{"flag": "older"}]},
         {"key": "fine", "prerequisites": [{"flag": "requests"}]},
     ])));
     let told: Vec<(&str, &str)> =
@@ -127,13 +131,14 @@ fn what_rules_cannot_say_is_left_out_with_the_reason() {
         told,
         [
             ("after", format!("it needs `not`: {no_id}").as_str()),
+            ("mixed", "it needs `older`, which is of another generation: no SDK knows two of them"),
             ("not", no_id),
             ("picky", "a variant `off` of `colour` cannot be told from being off"),
         ]
     );
     let document = left_out.document;
     assert_eq!(document["metadata"]["leftOut.not"], no_id);
-    assert_eq!(document["flags"].as_object().unwrap().len(), 3);
+    assert_eq!(document["flags"].as_object().unwrap().len(), 4);
 }
 
 /// What a definition that somebody else wrote becomes: the flag, and every note about it.

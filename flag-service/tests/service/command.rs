@@ -194,7 +194,7 @@ impl Service {
         run(self.dir.path(), &self.url, arguments).await
     }
 
-    async fn prints(&self, arguments: &[&str], stdout: &str) {
+    pub(crate) async fn prints(&self, arguments: &[&str], stdout: &str) {
         let ran = self.run(arguments).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), stdout), "{}", ran.stderr);
     }

@@ -8,6 +8,7 @@
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
 //! - `flags`: kill, restore, and what must not change under a live flag.
+//! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
 //! - `ofrep`: what an OpenFeature client is answered.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `writes`: revisions, refusals, conflicts, reverting.
@@ -21,6 +22,7 @@ mod command;
 mod durability;
 mod explain;
 mod flags;
+mod imports;
 mod ofrep;
 mod process;
 mod support;

@@ -1,11 +1,12 @@
-//! What an OpenFeature client is answered: OFREP's words for the engine's answer, its refusals and
-//! its tags.
+//! What an OpenFeature client is answered: OFREP's words for the engine's answer, its refusals, its tags
+//! and its events.
 
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Service, answer};
 
 const ALL: &str = "/ofrep/v1/evaluate/flags";
+const EVENTS: &str = "/ofrep/v1/events";
 
 /// One of each kind of flag.
 async fn service() -> Service {
@@ -103,6 +104,8 @@ async fn all_flags_are_what_each_one_is() {
     let service = service().await;
     let context = json!({"context": {"targetingKey": "acme", "subject": "eve"}});
     let all = service.send("POST", ALL, &context).await.ok();
+    let stream = json!({"type": "sse", "endpoint": {"requestUri": EVENTS}, "inactivityDelaySec": 120});
+    assert_eq!(all["eventStreams"], json!([stream]));
     let all = all["flags"].as_array().unwrap();
     assert_eq!(all.len(), 8);
     for flag in all {
@@ -132,4 +135,73 @@ async fn a_tag_is_good_for_one_answer() {
     assert_ne!(other, tag);
     service.flag("half", 60).await;
     assert_eq!(ask("acme", &tag).await.0, 200, "a change is another answer");
+}
+
+/// A client that listens to events.
+struct Listening(reqwest::Response, String);
+
+impl Listening {
+    async fn start(service: &Service, last: Option<u64>) -> Self {
+        let mut request = service.request("GET", EVENTS);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last.to_string());
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self(response, String::new())
+    }
+
+    /// The next event's id, which is the revision; `None` at the end.
+    async fn next(&mut self) -> Option<u64> {
+        while !self.1.contains("\n\n") {
+            self.1 += std::str::from_utf8(&self.0.chunk().await.unwrap()?).unwrap();
+        }
+        let event = self.1.split_off(self.1.find("\n\n")? + 2);
+        let event = std::mem::replace(&mut self.1, event);
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let revision: u64 = field("id:").parse().unwrap();
+        let data: Value = serde_json::from_str(field("data:")).unwrap();
+        assert_eq!(field("event:"), "message");
+        assert_eq!(data, json!({"type": "refetchEvaluation", "etag": format!("\"{revision}\"")}));
+        Some(revision)
+    }
+}
+
+#[tokio::test]
+async fn who_listens_is_told_of_each_change_of_a_flag_and_of_nothing_else() {
+    let service = service().await;
+    let revision = service.writer.head().revision;
+    let mut new = Listening::start(&service, None).await;
+    assert_eq!(new.next().await, Some(revision), "what was changed while it connected is not missed");
+    let mut cut_off = Listening::start(&service, Some(revision)).await;
+    let mut behind = Listening::start(&service, Some(revision - 1)).await;
+    assert_eq!(behind.next().await, Some(revision));
+    let settings = json!({"legacy": ["127.0.0.1:9000"]});
+    service.send("PUT", "/api/v1/settings", &settings).await.ok();
+    service.flag("half", 60).await;
+    for listening in [&mut new, &mut cut_off, &mut behind] {
+        assert_eq!(listening.next().await, Some(revision + 2));
+    }
+    service.running.send_replace(true);
+    assert_eq!(new.next().await, None, "a server that stops waits for nobody");
+}
+
+#[tokio::test]
+async fn an_answer_is_no_older_than_the_event_that_asked_for_it() {
+    let service = service().await;
+    let next = service.writer.head().revision + 1;
+    let body = json!({"context": {"targetingKey": "acme"}});
+    let asked = async {
+        let path = format!("{ALL}?flagConfigEtag=%22{next}%22&flagConfigLastModified=1771622898");
+        service.send("POST", &path, &body).await.ok()
+    };
+    let (answer, ()) = tokio::join!(asked, service.flag("half", 60));
+    let half = answer["flags"].as_array().unwrap().iter().find(|flag| flag["key"] == "half").unwrap();
+    assert_eq!(half["metadata"]["revision"], next);
+    let path = format!("{ALL}?flagConfigEtag=anything");
+    assert_eq!(
+        service.send("POST", &path, &body).await.ok(),
+        answer,
+        "what is no tag of ours is passed over"
+    );
 }

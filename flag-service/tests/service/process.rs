@@ -44,6 +44,16 @@ async fn serve_keeps_its_database_and_stops_when_told() {
 }
 
 #[tokio::test]
+async fn who_listens_to_events_does_not_keep_it_from_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let serve = serve(dir.path()).await;
+    let mut events = reqwest::get(format!("{}/ofrep/v1/events", serve.url)).await.unwrap();
+    assert!(events.chunk().await.unwrap().is_some(), "it listens");
+    let stopped = tokio::time::timeout(Duration::from_secs(20), serve.stop());
+    stopped.await.expect("it stops");
+}
+
+#[tokio::test]
 async fn a_warning_is_logged_once() {
     let dir = tempfile::tempdir().unwrap();
     let serve = serve(dir.path()).await;

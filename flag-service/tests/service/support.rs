@@ -13,6 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// A running service; it stops with the test's runtime.
 pub(crate) struct Service {
@@ -20,6 +21,8 @@ pub(crate) struct Service {
     pub(crate) url: String,
     pub(crate) dir: TempDir,
     http: reqwest::Client,
+    /// Says that the server stops; dropped, it says so too.
+    pub(crate) running: watch::Sender<bool>,
 }
 
 /// What was answered.
@@ -36,10 +39,11 @@ impl Service {
         let writer = open(dir.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let api = Api { writer: Arc::clone(&writer), fleet: Arc::new(Fleet::default()) };
+        let (running, stopping) = watch::channel(false);
+        let api = Api { writer: Arc::clone(&writer), fleet: Arc::new(Fleet::default()), stopping };
         let router = router(api).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async { axum::serve(listener, router).await });
-        Self { writer, url, dir, http: reqwest::Client::new() }
+        Self { writer, url, dir, http: reqwest::Client::new(), running }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
