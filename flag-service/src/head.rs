@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rampart_engine::flag::Percentage;
 use rampart_engine::policy::{Policy, Problem, wire};
 
-use crate::model::{Kind, State};
+use crate::model::{Kind, State, tag};
 use crate::published::Published;
 
 /// The flag that, while it is on for everybody, has a change refused for what would be a warning.
@@ -67,6 +67,12 @@ impl Head {
             }));
         }
         if added.is_empty() { Ok(next) } else { Err(added) }
+    }
+
+    /// The entity tag of a resource, or else of the policy as a whole: its revision.
+    #[must_use]
+    pub fn tag(&self, subject: Option<(Kind, &str)>) -> String {
+        subject.map_or_else(|| self.revision.to_string(), |(kind, name)| tag(&self.state.value(kind, name)))
     }
 
     /// Whether what may not be meant is refused.

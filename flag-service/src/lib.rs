@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod conflict;
 pub mod flagd;
 pub mod head;
 pub mod imported;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rampart_engine::policy::wire;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ObjectBuilder, RefOr, schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A revision that the engine accepted and the store has made durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +78,15 @@ impl From<Endpoint> for String {
         endpoint.to_string()
     }
 }
+
+impl PartialSchema for Endpoint {
+    fn schema() -> RefOr<schema::Schema> {
+        let text = ObjectBuilder::new().schema_type(schema::Type::String);
+        text.pattern(Some(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}$")).into()
+    }
+}
+
+impl ToSchema for Endpoint {}
 
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

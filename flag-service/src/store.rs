@@ -15,6 +15,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Row as _, Sqlite, Transaction};
+use utoipa::ToSchema;
 
 use crate::model::{Edit, Kind, State};
 use chain::{Row, START};
@@ -35,7 +36,7 @@ pub struct Store {
 }
 
 /// One change in the history.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Entry {
     /// The revision it made.
     pub revision: u64,

@@ -9,6 +9,7 @@ use rampart_engine::policy::Problem;
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::conflict::{Basis, Conflict};
 use crate::head::Head;
 use crate::model::{Change, Kind, Refusal};
 use crate::published::{Current, Published};
@@ -24,8 +25,8 @@ const LOGGED: usize = 20;
 pub struct Submission {
     /// What is to change.
     pub change: Change,
-    /// The revision that the asker has seen; none for whichever there is.
-    pub based_on: Option<u64>,
+    /// What the asker has seen of it.
+    pub based_on: Basis,
     /// Refuse what would alter something that exists.
     pub only_new: bool,
     /// Who asks.
@@ -57,14 +58,18 @@ pub struct Accepted {
 /// Why a change was not made. Nothing has changed, unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The asker has seen an older revision.
-    #[error("this change is based on revision {based_on}, and the revision is {revision} now")]
-    Conflict {
-        /// What the asker has seen.
-        based_on: u64,
-        /// What it is.
-        revision: u64,
-    },
+    /// The asker has seen something else than what is there.
+    #[error("{0}")]
+    Conflict(Box<Conflict>),
+    /// The asker does not say what they have seen of something that exists.
+    #[error(
+        "{0} is there: say with `If-Match` which one this change is based on, by the ETag it was read with, or \
+         `If-Match: *` for whatever is there"
+    )]
+    Unconditional(String),
+    /// The asker wants to change what exists, and it does not.
+    #[error("there is no {} `{}` to be changed: leave `If-Match` away to make it", .0.as_str(), .1)]
+    Absent(Kind, String),
     /// The asker wanted to make something new.
     #[error("{0} exists already")]
     Exists(String),
@@ -199,9 +204,7 @@ impl Writer {
     }
 
     async fn attempt(&self, now: &Arc<Head>, submission: &Submission) -> Result<Accepted, WriteError> {
-        if let Some(based_on) = submission.based_on.filter(|revision| *revision != now.revision) {
-            return Err(WriteError::Conflict { based_on, revision: now.revision });
-        }
+        self.check_basis(now, submission).await?;
         let since = match submission.change {
             Change::Revert(to) if to > now.revision => return Err(WriteError::NoSuchRevision(to)),
             Change::Revert(to) => self.store.edits_since(to).await?,
@@ -244,6 +247,32 @@ impl Writer {
             log(next.revision, &warnings);
         }
         Ok(Accepted { head: next, applied, summary, warnings: shorten(warnings, subject) })
+    }
+
+    /// Whether what the asker has seen is what is there.
+    async fn check_basis(&self, now: &Head, submission: &Submission) -> Result<(), WriteError> {
+        let Submission { change, based_on, only_new, dry_run, .. } = submission;
+        let subject = change.subject();
+        let there = subject.map(|(kind, name)| now.state.value(kind, name));
+        match (based_on, subject, &there) {
+            // What is not there and is not made by this change: that it is missing, the change says itself.
+            (_, _, Some(None)) if !change.makes() => Ok(()),
+            (Basis::Existing, Some((kind, name)), Some(None)) => {
+                Err(WriteError::Absent(kind, name.to_owned()))
+            }
+            (Basis::Unsaid, _, Some(Some(_)) | None) if !(change.is_kill() || *only_new || *dry_run) => {
+                let it = |(kind, name): (Kind, &str)| match name {
+                    "" => format!("what the {} say", kind.as_str()),
+                    name => format!("the {} `{name}`", kind.as_str()),
+                };
+                Err(WriteError::Unconditional(subject.map_or_else(|| "a policy".to_owned(), it)))
+            }
+            (Basis::Tags(tags), ..) if !tags.contains(&now.tag(subject)) => {
+                let conflict = Conflict::find(&self.store, now, change, tags).await?;
+                Err(WriteError::Conflict(Box::new(conflict)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn set(&self, head: &Arc<Head>) {

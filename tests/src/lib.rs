@@ -14,6 +14,7 @@ pub mod process;
 pub mod random;
 pub mod raw;
 pub mod reflector;
+pub mod schemathesis;
 pub mod scripted;
 pub mod seed;
 pub mod service;

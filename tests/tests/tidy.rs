@@ -10,8 +10,9 @@ use rampart_tests::{
     },
 };
 
-/// What the engine may stand on. It must build for wasm and do no I/O: an addition is a decision.
-const ENGINE: [&str; 12] = [
+/// What the engine may stand on. It must build for wasm and do no I/O: an addition is a decision. The last
+/// is optional, and described at its feature.
+const ENGINE: [&str; 13] = [
     "base64",
     "ed25519-compact",
     "hashbrown",
@@ -24,6 +25,7 @@ const ENGINE: [&str; 12] = [
     "serde_path_to_error",
     "siphasher",
     "superboring",
+    "utoipa",
 ];
 
 #[track_caller]
@@ -70,6 +72,16 @@ fn the_engine_depends_on_what_it_may() {
         let manifest = files.iter().find(|file| file.path == "filter/engine/Cargo.toml").unwrap();
         let found = dependencies(&manifest.text);
         if found == ENGINE { vec![] } else { vec![format!("the engine depends on {found:?}")] }
+    });
+    // What describes its types to the flag service is not in Envoy.
+    check(|files| {
+        let text = |path: &str| files.iter().find(|file| file.path == path).unwrap().text.as_str();
+        let (engine, filter) = (text("filter/engine/Cargo.toml"), text("filter/Cargo.toml"));
+        let optional = engine.contains("utoipa = { workspace = true, optional = true }")
+            && engine.contains("schema = [\"dep:utoipa\"]")
+            && !engine.contains("default = [");
+        let asked = filter.contains("schema");
+        if optional && !asked { vec![] } else { vec!["the filter would contain utoipa".to_owned()] }
     });
 }
 

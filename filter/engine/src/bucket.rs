@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which of flagd's incompatible generations hashes the expression.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Generation {
     /// murmur3 over the UTF-8 bytes of the expression (flagd, spring 2026).
     #[serde(rename = "flagd-v2")]

@@ -5,7 +5,8 @@
 //! [`Decision`](decision::Decision). The engine reads no clock, draws no random number, makes no
 //! call, logs nothing and never panics, so that Envoy (as WebAssembly) and the flag service
 //! (natively) run the same code and get the same answer.
-#![no_std]
+// Descriptions of wire types are derived with the standard library; Envoy's build has neither.
+#![cfg_attr(not(feature = "schema"), no_std)]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -5,24 +5,29 @@ use axum::response::Response;
 use rampart_engine::flag::{Asker, Evaluation, Percentage, Reason};
 use rampart_engine::policy::wire::{By, Named, Overrides};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::meta::{Name, Parameters};
+use super::openapi::Finding;
 use super::problem::Problem;
 use super::{Api, now, tagged};
 use crate::head::Head;
 use crate::model::{Flag, Kind};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Who {
+    /// The organisation
     organisation: Option<String>,
+    /// The subject
     subject: Option<String>,
-    /// For flags that go by request.
+    /// The request, for flags that go by request
     request_id: Option<String>,
 }
 
 /// What somebody gets, and why.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Explanation<'a> {
     flag: &'a str,
     organisation: Option<&'a str>,
@@ -45,6 +50,12 @@ struct Explanation<'a> {
     revision: u64,
 }
 
+/// What somebody gets from a flag, and why.
+#[utoipa::path(
+    get, path = "/api/v1/flags/{key}/explain", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key"), Who),
+    responses((status = 200, body = Explanation), Finding),
+)]
 pub(super) async fn explain(
     State(api): State<Api>,
     Name(key): Name,

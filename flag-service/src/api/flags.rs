@@ -4,44 +4,72 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name};
+use super::meta::{Body, Meta, Name, Switches};
+use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
-use super::{Api, tagged, written};
+use super::{Api, Written, resource, tagged, written};
 use crate::model::change::named;
-use crate::model::{Change, Kind};
+use crate::model::{Change, Flag, Kind};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Flags)]
 struct List<'a> {
-    flags: Vec<&'a crate::model::Flag>,
+    flags: Vec<&'a Flag>,
     revision: u64,
 }
 
+/// All flags.
+#[utoipa::path(get, path = "/api/v1/flags", tag = "flags", responses((status = 200, body = List), Reading))]
 pub(super) async fn list(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     let flags = head.state.flags.values().map(|flag| &**flag).collect();
     tagged(head.revision, &List { flags, revision: head.revision })
 }
 
+/// One flag.
+#[utoipa::path(
+    get, path = "/api/v1/flags/{key}", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key")),
+    responses((status = 200, body = Flag), Finding),
+)]
 pub(super) async fn get(State(api): State<Api>, Name(key): Name) -> Result<Response, Problem> {
     let head = api.writer.head();
     let flag = head.state.flags.get(&key).ok_or_else(|| head.state.missing(Kind::Flag, &key))?;
-    Ok(tagged(head.revision, &**flag))
+    Ok(resource(&**flag))
 }
 
+/// Sets a flag, new or not. What is not said has its default; a kill stays.
+#[utoipa::path(
+    put, path = "/api/v1/flags/{key}", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key"), WriteHeaders, Switches),
+    request_body(content = ref("#/components/schemas/UnnamedFlag")),
+    responses((status = 200, body = Written<Flag>), Writing),
+)]
 pub(super) async fn put(
     State(api): State<Api>,
     Name(key): Name,
     meta: Meta,
     Body(body): Body,
 ) -> Result<Response, Problem> {
+    let only_new = meta.only_new;
     let put = submit(&api, meta, &key, Change::PutFlag(named(body, "key", &key)?)).await;
-    put.map_err(|problem| {
-        problem
-            .advise(StatusCode::PRECONDITION_FAILED, "to change a flag, PATCH it, or use `rampart flag set`")
-    })
+    let todo = "to change a flag, PATCH it, or use `rampart flag set`";
+    put.map_err(
+        |problem| {
+            if only_new { problem.advise(StatusCode::PRECONDITION_FAILED, todo) } else { problem }
+        },
+    )
 }
 
+/// Changes members of a flag.
+#[utoipa::path(
+    patch, path = "/api/v1/flags/{key}", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key"), WriteHeaders, Switches),
+    request_body(content = ref("#/components/schemas/FlagPatch")),
+    responses((status = 200, body = Written<Flag>), Writing),
+)]
 pub(super) async fn patch(
     State(api): State<Api>,
     Name(key): Name,
@@ -54,14 +82,32 @@ pub(super) async fn patch(
     })
 }
 
+/// Removes a flag that nothing asks for.
+#[utoipa::path(
+    delete, path = "/api/v1/flags/{key}", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key"), WriteHeaders, Switches),
+    responses((status = 200, body = Written<Flag>), Writing),
+)]
 pub(super) async fn delete(State(api): State<Api>, Name(key): Name, meta: Meta) -> Result<Response, Problem> {
     submit(&api, meta, &key, Change::DeleteFlag(key.clone())).await
 }
 
+/// Switches a flag off for everyone, now; its settings are kept.
+#[utoipa::path(
+    post, path = "/api/v1/flags/{key}/kill", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key"), WriteHeaders, Switches),
+    responses((status = 200, body = Written<Flag>), Writing),
+)]
 pub(super) async fn kill(State(api): State<Api>, Name(key): Name, meta: Meta) -> Result<Response, Problem> {
     submit(&api, meta, &key, Change::KillFlag(key.clone())).await
 }
 
+/// Takes a kill back: the flag is again what it was.
+#[utoipa::path(
+    post, path = "/api/v1/flags/{key}/restore", tag = "flags",
+    params(("key" = String, Path, description = "The flag's key"), WriteHeaders, Switches),
+    responses((status = 200, body = Written<Flag>), Writing),
+)]
 pub(super) async fn restore(
     State(api): State<Api>,
     Name(key): Name,

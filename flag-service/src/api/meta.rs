@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::problem::Problem;
+use crate::conflict::Basis;
 use crate::model::Change;
 use crate::writer::Submission;
 
@@ -21,15 +22,18 @@ pub(super) struct Meta {
     reason: String,
     source: &'static str,
     address: Option<IpAddr>,
-    based_on: Option<u64>,
-    only_new: bool,
+    based_on: Basis,
+    /// Whether it is refused where something is there already.
+    pub(super) only_new: bool,
     dry_run: bool,
 }
 
 /// A misspelt wish to try must not become a change.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct Switches {
+pub(super) struct Switches {
+    /// Only say what would change
     #[serde(default)]
     dry_run: bool,
 }
@@ -51,12 +55,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
             Query::<Switches>::try_from_uri(&parts.uri).map_err(|error| bad(error.body_text()))?;
         let headers = &parts.headers;
         let agent = text(headers, header::USER_AGENT.as_str());
-        let based_on = match headers.get(header::IF_MATCH).map(|tag| tag.to_str()) {
-            None => None,
-            Some(tag) => Some(revision(tag.unwrap_or_default()).ok_or_else(|| {
-                bad("`If-Match` holds the ETag of an earlier answer, such as \"42\"".to_owned())
-            })?),
-        };
+        let based_on = basis(headers).ok_or_else(|| {
+            bad("`If-Match` holds the ETag of an earlier answer, such as \"42\", or `*`".to_owned())
+        })?;
         let only_new = match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
             None => false,
             Some(b"*") => true,
@@ -88,9 +89,32 @@ fn text(headers: &HeaderMap, name: &str) -> String {
     text.chars().filter(|character| !character.is_control()).collect()
 }
 
-fn revision(tag: &str) -> Option<u64> {
-    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+/// RFC 9110 §13.1.1: `*`, or entity tags, of which weak ones never match.
+fn basis(headers: &HeaderMap) -> Option<Basis> {
+    let mut tags = Vec::new();
+    let mut said = headers.get_all(header::IF_MATCH).into_iter().peekable();
+    if said.peek().is_none() {
+        return Some(Basis::Unsaid);
+    }
+    for list in said {
+        let list = list.to_str().ok()?.trim();
+        if list == "*" {
+            return Some(Basis::Existing);
+        }
+        let mut rest = list;
+        loop {
+            let (weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
+            // A comma may stand within a tag.
+            let (tag, after) = quoted.strip_prefix('"')?.split_once('"')?;
+            tags.extend((!weak).then(|| tag.to_owned()));
+            match after.trim_start().strip_prefix(',') {
+                Some(next) => rest = next.trim_start(),
+                None if after.trim().is_empty() => break,
+                None => return None,
+            }
+        }
+    }
+    Some(Basis::Tags(tags))
 }
 
 /// A JSON body, whatever content type it claims.

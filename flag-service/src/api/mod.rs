@@ -8,11 +8,13 @@ mod flags;
 mod meta;
 mod modules;
 mod ofrep;
+mod openapi;
 mod origin;
 mod problem;
 mod providers;
 mod system;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,10 +22,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use crate::model::tag;
 use crate::writer::{Accepted, Writer};
 use crate::xds::fleet::Fleet;
 use problem::{FieldProblem, Problem};
@@ -42,47 +47,48 @@ pub struct Api {
     pub stopping: watch::Receiver<bool>,
 }
 
-/// The routes.
+/// The routes. Each says in its own description where it is; together they are `/openapi.json`.
 pub fn router(api: Api) -> Router {
-    let modules = "/api/v1/module-management/modules";
-    Router::new()
-        .route("/api/v1/flags", get(flags::list))
-        .route(
-            "/api/v1/flags/{key}",
-            get(flags::get).put(flags::put).patch(flags::patch).delete(flags::delete),
-        )
-        .route("/api/v1/flags/{key}/kill", post(flags::kill))
-        .route("/api/v1/flags/{key}/restore", post(flags::restore))
-        .route("/api/v1/flags/{key}/explain", get(explain::explain))
-        .route(modules, get(modules::list).post(modules::post))
-        .route(&format!("{modules}/{{id}}"), get(modules::get).put(modules::put).delete(modules::delete))
-        .route("/api/v1/providers", get(providers::list))
-        .route("/api/v1/providers/{name}", get(providers::get).put(providers::put).delete(providers::delete))
-        .route("/api/v1/settings", get(system::settings).put(system::put_settings))
-        .route("/api/v1/policy", get(system::policy))
-        .route("/api/v1/policy/warnings", get(system::warnings))
-        .route("/api/v1/history", get(system::history))
-        .route("/api/v1/history/verify", get(system::verify))
-        .route("/api/v1/revert/{revision}", post(system::revert))
-        .route("/api/v1/status", get(system::status))
-        .route("/api/v1/flagd", get(flagd::definition))
-        .route("/ofrep/v1/evaluate/flags", post(ofrep::all))
+    let (router, document) = OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(flags::list))
+        .routes(routes!(flags::get, flags::put, flags::patch, flags::delete))
+        .routes(routes!(flags::kill))
+        .routes(routes!(flags::restore))
+        .routes(routes!(explain::explain))
+        .routes(routes!(modules::list, modules::post))
+        .routes(routes!(modules::get, modules::put, modules::delete))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::get, providers::put, providers::delete))
+        .routes(routes!(system::settings, system::put_settings))
+        .routes(routes!(system::policy))
+        .routes(routes!(system::warnings))
+        .routes(routes!(system::history))
+        .routes(routes!(system::verify))
+        .routes(routes!(system::revert))
+        .routes(routes!(system::status))
+        .routes(routes!(flagd::definition))
+        .routes(routes!(ofrep::all))
         // A key may hold slashes, and clients send it as it is.
-        .route("/ofrep/v1/evaluate/flags/{*key}", post(ofrep::one))
+        .routes(routes!(ofrep::one))
+        .routes(routes!(system::health))
+        .routes(routes!(system::ready))
+        .routes(routes!(openapi::openapi))
+        .split_for_parts();
+    router
+        // An answer without an end: the protocol describes it, and OpenAPI cannot.
         .route(events::PATH, get(events::events).layer(events::places()))
-        .route("/health", get(system::health))
-        .route("/ready", get(system::ready))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods only")
         })
+        .layer(axum::Extension(openapi::complete(document)))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::from_fn(origin::same_origin))
         .with_state(api)
 }
 
 /// What a write answers.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Written<T> {
     applied: bool,
     /// The newest revision: that of the change, if it was applied.
@@ -98,15 +104,21 @@ struct Written<T> {
 fn written<T: Serialize>(accepted: Accepted, resource: Option<T>) -> Response {
     let Accepted { head, applied, summary, warnings } = accepted;
     let warnings = warnings.into_iter().map(FieldProblem::from).collect();
+    let tag = resource.as_ref().map_or_else(|| head.revision.to_string(), tag);
     let written = Written { applied, revision: head.revision, summary, warnings, resource };
-    // What a dry run shows is true at no revision.
-    if applied { tagged(head.revision, &written) } else { axum::Json(written).into_response() }
+    // What a dry run shows is nowhere.
+    if applied { tagged(tag, &written) } else { axum::Json(written).into_response() }
 }
 
-/// An answer that is true at a revision, which is its entity tag.
-fn tagged<T: Serialize>(revision: u64, body: &T) -> Response {
+/// One resource, under its own entity tag.
+fn resource<T: Serialize>(body: &T) -> Response {
+    tagged(tag(body), body)
+}
+
+/// An answer under its entity tag: a resource's own, or the revision at which all of it is true.
+fn tagged<T: Serialize>(tag: impl Display, body: &T) -> Response {
     let mut response = axum::Json(body).into_response();
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{revision}\"")) {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{tag}\"")) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

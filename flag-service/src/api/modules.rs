@@ -3,36 +3,64 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name};
+use super::meta::{Body, Meta, Name, Switches};
+use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
-use super::{Api, tagged, written};
+use super::{Api, Written, resource, tagged, written};
 use crate::model::change::{named, read};
 use crate::model::{Change, Kind, Module};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Modules)]
 struct List<'a> {
     modules: Vec<&'a Module>,
     revision: u64,
 }
 
+/// All modules.
+#[utoipa::path(
+    get, path = "/api/v1/module-management/modules", tag = "modules",
+    responses((status = 200, body = List), Reading),
+)]
 pub(super) async fn list(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     let modules = head.state.modules.values().map(|module| &**module).collect();
     tagged(head.revision, &List { modules, revision: head.revision })
 }
 
+/// One module.
+#[utoipa::path(
+    get, path = "/api/v1/module-management/modules/{id}", tag = "modules",
+    params(("id" = String, Path, description = "The module's id")),
+    responses((status = 200, body = Module), Finding),
+)]
 pub(super) async fn get(State(api): State<Api>, Name(id): Name) -> Result<Response, Problem> {
     let head = api.writer.head();
     let module = head.state.modules.get(&id).ok_or_else(|| head.state.missing(Kind::Module, &id))?;
-    Ok(tagged(head.revision, &**module))
+    Ok(resource(&**module))
 }
 
+/// Registers a module, or a new version of its manifest.
+#[utoipa::path(
+    post, path = "/api/v1/module-management/modules", tag = "modules",
+    params(WriteHeaders, Switches),
+    request_body(content = Module),
+    responses((status = 200, body = Written<Module>), Writing),
+)]
 pub(super) async fn post(State(api): State<Api>, meta: Meta, Body(body): Body) -> Result<Response, Problem> {
     let module: Module = read(body)?;
     submit(&api, meta, &module.id.clone(), Change::PutModule(module)).await
 }
 
+/// Registers a module under its id.
+#[utoipa::path(
+    put, path = "/api/v1/module-management/modules/{id}", tag = "modules",
+    params(("id" = String, Path, description = "The module's id"), WriteHeaders, Switches),
+    request_body(content = ref("#/components/schemas/UnnamedModule")),
+    responses((status = 200, body = Written<Module>), Writing),
+)]
 pub(super) async fn put(
     State(api): State<Api>,
     Name(id): Name,
@@ -42,6 +70,12 @@ pub(super) async fn put(
     submit(&api, meta, &id, Change::PutModule(named(body, "id", &id)?)).await
 }
 
+/// Removes a module.
+#[utoipa::path(
+    delete, path = "/api/v1/module-management/modules/{id}", tag = "modules",
+    params(("id" = String, Path, description = "The module's id"), WriteHeaders, Switches),
+    responses((status = 200, body = Written<Module>), Writing),
+)]
 pub(super) async fn delete(State(api): State<Api>, Name(id): Name, meta: Meta) -> Result<Response, Problem> {
     submit(&api, meta, &id, Change::DeleteModule(id.clone())).await
 }

@@ -15,11 +15,18 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::events::{self, EventStream};
 use super::meta::Name;
+use super::openapi::Failing;
 use super::{Api, now};
 use crate::head::Head;
 use crate::model::{Flag, Kind};
 
 /// One flag.
+#[utoipa::path(
+    post, path = "/ofrep/v1/evaluate/flags/{*key}", tag = "openfeature",
+    params(("key" = String, Path, description = "The flag's key")),
+    request_body(content = Object),
+    responses((status = 200, body = Object), Failing),
+)]
 pub(super) async fn one(
     State(api): State<Api>,
     Name(key): Name,
@@ -33,6 +40,12 @@ pub(super) async fn one(
 
 /// All flags. The tag is a hash of the answer and not the revision: the answer depends on the
 /// context, and on the clock where names expire.
+#[utoipa::path(
+    post, path = "/ofrep/v1/evaluate/flags", tag = "openfeature",
+    params(("If-None-Match" = Option<String>, Header, description = "The tag of an answer that is held")),
+    request_body(content = Object),
+    responses((status = 200, body = Object), Failing),
+)]
 pub(super) async fn all(
     State(api): State<Api>,
     headers: HeaderMap,

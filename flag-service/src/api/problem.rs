@@ -4,26 +4,36 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rampart_engine::policy;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::conflict::Conflict;
 use crate::model::Refusal;
 use crate::store::StoreError;
 use crate::writer::WriteError;
 
 /// `application/problem+json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Problem {
     r#type: &'static str,
+    /// What the status means
     title: &'static str,
     status: u16,
+    /// What was wrong, and what to do
     detail: String,
+    /// Each field that is wrong, where it is about fields
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
+    /// Both sides, where somebody else has changed what was to be changed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<Box<Conflict>>,
 }
 
 /// What is wrong, or odd, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldProblem {
+    /// Its place within what was sent; of another resource, in the policy
     field: String,
+    /// What is wrong, and what would be right
     problem: String,
 }
 
@@ -41,6 +51,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            conflict: None,
         }
     }
 
@@ -84,8 +95,8 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!("{error}");
         let status = match error {
-            // Waiting does not help.
-            StoreError::Altered(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            // Waiting does not help: what is asked to be proved contradicts what is there.
+            StoreError::Altered(_) => StatusCode::CONFLICT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
@@ -96,7 +107,11 @@ impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         let detail = error.to_string();
         match error {
-            WriteError::Conflict { .. } => Self::new(StatusCode::CONFLICT, detail),
+            WriteError::Conflict(conflict) => {
+                Self { conflict: Some(conflict), ..Self::new(StatusCode::CONFLICT, detail) }
+            }
+            WriteError::Unconditional(_) => Self::new(StatusCode::PRECONDITION_REQUIRED, detail),
+            WriteError::Absent(..) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::Exists(_) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
             WriteError::Incomprehensible(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),

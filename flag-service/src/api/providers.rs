@@ -3,32 +3,53 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name};
+use super::meta::{Body, Meta, Name, Switches};
+use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
-use super::{Api, tagged, written};
+use super::{Api, Written, resource, tagged, written};
 use crate::model::change::named;
 use crate::model::{Change, Kind, Provider};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Providers)]
 struct List<'a> {
     providers: Vec<&'a Provider>,
     revision: u64,
 }
 
+/// All providers.
+#[utoipa::path(
+    get, path = "/api/v1/providers", tag = "providers",
+    responses((status = 200, body = List), Reading),
+)]
 pub(super) async fn list(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     let providers = head.state.providers.values().map(|provider| &**provider).collect();
     tagged(head.revision, &List { providers, revision: head.revision })
 }
 
+/// One provider.
+#[utoipa::path(
+    get, path = "/api/v1/providers/{name}", tag = "providers",
+    params(("name" = String, Path, description = "The provider's name")),
+    responses((status = 200, body = Provider), Finding),
+)]
 pub(super) async fn get(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
     let head = api.writer.head();
     let provider =
         head.state.providers.get(&name).ok_or_else(|| head.state.missing(Kind::Provider, &name))?;
-    Ok(tagged(head.revision, &**provider))
+    Ok(resource(&**provider))
 }
 
+/// Sets a provider, new or not.
+#[utoipa::path(
+    put, path = "/api/v1/providers/{name}", tag = "providers",
+    params(("name" = String, Path, description = "The provider's name"), WriteHeaders, Switches),
+    request_body(content = ref("#/components/schemas/UnnamedProvider")),
+    responses((status = 200, body = Written<Provider>), Writing),
+)]
 pub(super) async fn put(
     State(api): State<Api>,
     Name(name): Name,
@@ -38,6 +59,12 @@ pub(super) async fn put(
     submit(&api, meta, &name, Change::PutProvider(named(body, "name", &name)?)).await
 }
 
+/// Removes a provider: its tokens are refused from now on.
+#[utoipa::path(
+    delete, path = "/api/v1/providers/{name}", tag = "providers",
+    params(("name" = String, Path, description = "The provider's name"), WriteHeaders, Switches),
+    responses((status = 200, body = Written<Provider>), Writing),
+)]
 pub(super) async fn delete(
     State(api): State<Api>,
     Name(name): Name,

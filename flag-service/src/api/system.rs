@@ -5,25 +5,41 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use rampart_engine::policy::wire::Policy;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name, Parameters};
+use super::meta::{Body, Meta, Name, Parameters, Switches};
+use super::openapi::{Reading, WriteHeaders, Writing};
 use super::problem::{FieldProblem, Problem};
-use super::{Api, tagged, written};
+use super::{Api, Written, resource, tagged, written};
 use crate::model::change::read;
 use crate::model::{Change, Settings};
-use crate::store::Entry;
+use crate::store::{Chain, Entry};
 use crate::xds::fleet::NodeStatus;
 
 /// Most changes in one answer.
 const PAGE: u32 = 100;
+/// No revision is newer: databases count no further.
+const NEWEST: u64 = i64::MAX.unsigned_abs();
 
+/// The settings: what there is one of.
+#[utoipa::path(
+    get, path = "/api/v1/settings", tag = "policy",
+    responses((status = 200, body = Settings), Reading),
+)]
 pub(super) async fn settings(State(api): State<Api>) -> Response {
     let head = api.writer.head();
-    tagged(head.revision, &*head.state.settings)
+    resource(&*head.state.settings)
 }
 
+/// Sets the settings. What is not said has its default.
+#[utoipa::path(
+    put, path = "/api/v1/settings", tag = "policy",
+    params(WriteHeaders, Switches),
+    request_body(content = Settings),
+    responses((status = 200, body = Written<Settings>), Writing),
+)]
 pub(super) async fn put_settings(
     State(api): State<Api>,
     meta: Meta,
@@ -35,54 +51,93 @@ pub(super) async fn put_settings(
     Ok(written(accepted, Some(&*settings)))
 }
 
+/// What every filter decides by; docs/policy.md describes it.
+#[utoipa::path(
+    get, path = "/api/v1/policy", tag = "policy",
+    responses((status = 200, body = Policy), Reading),
+)]
 pub(super) async fn policy(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     tagged(head.revision, &head.published.policy)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Warnings {
     warnings: Vec<FieldProblem>,
     revision: u64,
 }
 
+/// What holds, and yet may not be what was meant.
+#[utoipa::path(
+    get, path = "/api/v1/policy/warnings", tag = "policy",
+    responses((status = 200, body = Warnings), Reading),
+)]
 pub(super) async fn warnings(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     let warnings = head.warnings().cloned().map(FieldProblem::from).collect();
     tagged(head.revision, &Warnings { warnings, revision: head.revision })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Only changes before this revision
     before: Option<u64>,
+    /// At most so many
+    #[param(default = 100, minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct History {
     changes: Vec<Entry>,
     /// `before` of the next page; none on the last.
     next: Option<u64>,
 }
 
+/// Changes, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/history", tag = "history",
+    params(Page),
+    responses((status = 200, body = History), Reading),
+)]
 pub(super) async fn history(
     State(api): State<Api>,
     Parameters(page): Parameters<Page>,
 ) -> Result<Response, Problem> {
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let changes = api.writer.store().history(page.before.unwrap_or(u64::MAX), limit).await?;
+    let (before, limit) = (page.before.unwrap_or(NEWEST), page.limit.unwrap_or(PAGE));
+    within("before", before, 0, NEWEST)?;
+    within("limit", u64::from(limit), 1, u64::from(PAGE))?;
+    let changes = api.writer.store().history(before, limit).await?;
     let next = changes.last().map(|entry| entry.revision).filter(|revision| *revision > 1);
     let next = next.filter(|_| changes.len() == usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(axum::Json(History { changes, next }).into_response())
 }
 
-#[derive(Deserialize)]
+/// Refuses a number that is out of its range: taken for another, it would surprise.
+fn within(name: &str, number: u64, least: u64, most: u64) -> Result<(), Problem> {
+    if (least..=most).contains(&number) {
+        return Ok(());
+    }
+    let detail = format!("{name}: {number} is not within {least} to {most}");
+    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Known {
+    /// A hash that an earlier proof ended with: proves that nothing was cut off since
     head: Option<String>,
 }
 
+/// Proves that no change was altered or removed.
+#[utoipa::path(
+    get, path = "/api/v1/history/verify", tag = "history",
+    params(Known),
+    responses((status = 200, body = Chain), Reading),
+)]
 pub(super) async fn verify(
     State(api): State<Api>,
     Parameters(known): Parameters<Known>,
@@ -91,6 +146,12 @@ pub(super) async fn verify(
     Ok(axum::Json(chain).into_response())
 }
 
+/// Goes back to what was true at a revision, as a new one.
+#[utoipa::path(
+    post, path = "/api/v1/revert/{revision}", tag = "history",
+    params(("revision" = u64, Path, description = "The revision to go back to"), WriteHeaders, Switches),
+    responses((status = 200, body = Written<Object>), Writing),
+)]
 pub(super) async fn revert(State(api): State<Api>, Name(to): Name, meta: Meta) -> Result<Response, Problem> {
     let revision = to.parse().map_err(|_| {
         Problem::new(StatusCode::BAD_REQUEST, format!("`{to}` is no revision: a number is expected"))
@@ -99,7 +160,7 @@ pub(super) async fn revert(State(api): State<Api>, Name(to): Name, meta: Meta) -
     Ok(written::<()>(accepted, None))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Status {
     version: &'static str,
     revision: u64,
@@ -111,6 +172,11 @@ struct Status {
     envoys: Vec<NodeStatus>,
 }
 
+/// The service, and the Envoys that follow it.
+#[utoipa::path(
+    get, path = "/api/v1/status", tag = "service",
+    responses((status = 200, body = Status), Reading),
+)]
 pub(super) async fn status(State(api): State<Api>) -> Response {
     let head = api.writer.head();
     let status = Status {
@@ -126,12 +192,26 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
 }
 
 /// The process is up.
+#[utoipa::path(get, path = "/health", tag = "service", responses((status = 200, body = Healthy)))]
 pub(super) async fn health() -> Response {
-    axum::Json(json!({"status": "healthy"})).into_response()
+    axum::Json(Healthy { status: "healthy" }).into_response()
+}
+
+#[derive(Serialize, ToSchema)]
+struct Healthy {
+    status: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Ready {
+    status: &'static str,
+    revision: u64,
 }
 
 /// The store can be used, so that a change would be taken.
+#[utoipa::path(get, path = "/ready", tag = "service", responses((status = 200, body = Ready), Reading))]
 pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     api.writer.store().history(0, 1).await?;
-    Ok(axum::Json(json!({"status": "ready", "revision": api.writer.head().revision})).into_response())
+    let revision = api.writer.head().revision;
+    Ok(axum::Json(Ready { status: "ready", revision }).into_response())
 }

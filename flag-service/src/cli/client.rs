@@ -85,7 +85,25 @@ impl Client {
         self.change_if(Method::PUT, path, Some(body), Some(("if-none-match", "*"))).await
     }
 
-    /// Asks for a change; prints what came of it.
+    /// Asks for a change of what is read at `seen`, new or not; prints what came of it. Where somebody
+    /// else changes it in between, nothing is changed.
+    pub(super) async fn change_seen(
+        &self,
+        method: Method,
+        path: &[&str],
+        seen: &[&str],
+        body: Option<&Value>,
+    ) -> Result<(), Failure> {
+        let tag = match self.get_tagged(seen).await {
+            Ok((_, tag)) => tag,
+            // What is wrong with it, the change itself is told.
+            Err(Failure::Refused(_)) => None,
+            Err(failure) => return Err(failure),
+        };
+        self.change_based_on(method, path, body, tag.as_deref()).await
+    }
+
+    /// Asks for a change that nothing may stand in the way of; prints what came of it.
     pub(super) async fn change(
         &self,
         method: Method,

@@ -106,11 +106,18 @@ impl Flag {
             }
             Self::Set(members) => {
                 let (key, patch) = members.json();
-                client.change(Method::PATCH, &["flags", &key], Some(&patch)).await
+                let flag = ["flags", &key];
+                client.change_seen(Method::PATCH, &flag, &flag, Some(&patch)).await
             }
             Self::Kill { key } => client.change(Method::POST, &["flags", &key, "kill"], None).await,
-            Self::Restore { key } => client.change(Method::POST, &["flags", &key, "restore"], None).await,
-            Self::Delete { key } => client.change(Method::DELETE, &["flags", &key], None).await,
+            Self::Restore { key } => {
+                let flag = ["flags", &key];
+                client.change_seen(Method::POST, &["flags", &key, "restore"], &flag, None).await
+            }
+            Self::Delete { key } => {
+                let flag = ["flags", &key];
+                client.change_seen(Method::DELETE, &flag, &flag, None).await
+            }
             Self::Explain { key, organisation, subject, request_id } => {
                 let who = [("organisation", organisation), ("subject", subject), ("request_id", request_id)];
                 let who: Vec<(&str, &str)> =

@@ -46,8 +46,10 @@ impl History {
                 .show(&chain, |chain| format!("OK: {} rows, head {}", chain["rows"], text(&chain["head"])));
         }
         let limit = self.limit.to_string();
-        let before = self.before.unwrap_or(u64::MAX).to_string();
-        let answer = client.get(&["history"], &[("limit", &limit), ("before", &before)]).await?;
+        let before = self.before.map(|before| before.to_string());
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(before.as_deref().map(|before| ("before", before)));
+        let answer = client.get(&["history"], &query).await?;
         client.output.show(&answer, |answer| {
             let rows = items(answer, "changes").iter().map(|change| {
                 let [revision, actor, source, address, summary, reason] =
@@ -63,7 +65,8 @@ impl History {
 
 impl Revert {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
-        client.change(Method::POST, &["revert", &self.revision.to_string()], None).await
+        let path = ["revert", &self.revision.to_string()];
+        client.change_seen(Method::POST, &path, &["status"], None).await
     }
 }
 

@@ -63,10 +63,14 @@ impl Module {
                 let text = std::fs::read(&file).with_context(|| file.display().to_string())?;
                 let manifest: Value = serde_json::from_slice(&text)
                     .with_context(|| format!("{} is no JSON", file.display()))?;
-                client.change(Method::POST, &MODULES, Some(&manifest)).await
+                let seen = one(manifest["id"].as_str().unwrap_or_default());
+                let seen = seen.each_ref().map(String::as_str);
+                client.change_seen(Method::POST, &MODULES, &seen, Some(&manifest)).await
             }
             Self::Remove { id } => {
-                client.change(Method::DELETE, &one(&id).each_ref().map(String::as_str), None).await
+                let path = one(&id);
+                let path = path.each_ref().map(String::as_str);
+                client.change_seen(Method::DELETE, &path, &path, None).await
             }
         }
     }

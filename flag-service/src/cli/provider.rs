@@ -81,9 +81,13 @@ impl Provider {
                 if !set.algorithms.is_empty() {
                     provider["algorithms"] = json!(set.algorithms);
                 }
-                client.change(Method::PUT, &["providers", &set.name], Some(&provider)).await
+                let path = ["providers", &set.name];
+                client.change_seen(Method::PUT, &path, &path, Some(&provider)).await
             }
-            Self::Remove { name } => client.change(Method::DELETE, &["providers", &name], None).await,
+            Self::Remove { name } => {
+                let path = ["providers", &name];
+                client.change_seen(Method::DELETE, &path, &path, None).await
+            }
         }
     }
 }

@@ -65,16 +65,35 @@ pub enum Refusal {
 }
 
 impl Change {
-    /// The resource that the change is about, for which field paths may be shortened.
+    /// The resource that the change is about, for which field paths may be shortened; none where it is
+    /// about all of them.
     #[must_use]
     pub fn subject(&self) -> Option<(Kind, &str)> {
         match self {
             Self::PutFlag(flag) => Some((Kind::Flag, &flag.key)),
-            Self::PatchFlag { key, .. } => Some((Kind::Flag, key)),
+            Self::PatchFlag { key, .. }
+            | Self::KillFlag(key)
+            | Self::RestoreFlag(key)
+            | Self::DeleteFlag(key) => Some((Kind::Flag, key)),
             Self::PutModule(module) => Some((Kind::Module, &module.id)),
+            Self::DeleteModule(id) => Some((Kind::Module, id)),
             Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
-            _ => None,
+            Self::DeleteProvider(name) => Some((Kind::Provider, name)),
+            Self::PutSettings(_) => Some((Kind::Settings, "")),
+            Self::Revert(_) => None,
         }
+    }
+
+    /// Whether it makes what is not there.
+    #[must_use]
+    pub const fn makes(&self) -> bool {
+        matches!(self, Self::PutFlag(_) | Self::PutModule(_) | Self::PutProvider(_))
+    }
+
+    /// Whether it does nothing but switch off: nothing may stand in its way.
+    #[must_use]
+    pub const fn is_kill(&self) -> bool {
+        matches!(self, Self::KillFlag(_))
     }
 
     /// The state after the change. Whether it makes sense is the engine's to say. `since` is what

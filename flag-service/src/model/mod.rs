@@ -6,16 +6,19 @@ mod clusters;
 mod edit;
 mod missing;
 mod module;
+mod tag;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rampart_engine::policy::wire;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use change::{Change, Refusal};
 pub use edit::{Edit, Kind};
 pub use module::Module;
+pub use tag::tag;
 /// A flag is stored as it is sent.
 pub use wire::Flag;
 /// A provider is stored as it is sent.
@@ -40,7 +43,7 @@ pub struct State {
 }
 
 /// What there is one of.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// What happens to paths outside the modules'.

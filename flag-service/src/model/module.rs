@@ -2,11 +2,12 @@
 
 use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewrite, Route, Tenant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::published::Endpoint;
 
 /// A module. Its manifest, as the team writes it, is the same and may leave out what has a default.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Module {
     /// Unique name, such as `analytics_core`.

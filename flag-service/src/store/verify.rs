@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use futures::StreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::chain::{Row, START};
 use super::{Store, StoreError};
 use crate::model::Edit;
 
 /// A history that fits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Chain {
     /// How many rows it has.
     pub rows: u64,

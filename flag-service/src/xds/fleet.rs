@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::protocol::{Push, Verdict};
 use super::snapshot::Kind;
@@ -27,7 +28,7 @@ pub struct Fleet {
 }
 
 /// One node, for the status API. Times are milliseconds since the Unix epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NodeStatus {
     /// `node.id` of its bootstrap. A claim, not an identity.
     pub id: String,
@@ -44,7 +45,7 @@ pub struct NodeStatus {
 }
 
 /// What one node made of one type.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TypeStatus {
     /// What it was last sent.
     pub pushed: Option<Version>,
@@ -55,7 +56,7 @@ pub struct TypeStatus {
 }
 
 /// What a response carried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Version {
     /// Hash over the contents.
     pub version: String,
@@ -64,7 +65,7 @@ pub struct Version {
 }
 
 /// A response that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Refusal {
     /// Hash over the contents.
     pub version: String,

@@ -9,7 +9,6 @@ async fn a_write_answers_with_revision_summary_and_resource() {
     let service = Service::start().await;
     service.flag("new-checkout", 25).await;
     let answer = service.send("PATCH", "/api/v1/flags/new-checkout", &json!({"percentage": 12.5})).await;
-    assert_eq!(answer.header("etag"), "\"2\"");
     let body = answer.ok();
     assert_eq!(body["revision"], 2);
     assert_eq!(body["summary"], "flag new-checkout: percentage 25 → 12.5");
@@ -50,7 +49,7 @@ async fn what_breaks_another_resource_names_that_resource() {
     let service = Service::start().await;
     service.flag("gate", 0).await;
     service.module("m", json!({"gates": [{"flag": "gate", "when_off": "not_found"}]})).await.ok();
-    let body = answer(service.request("DELETE", "/api/v1/flags/gate")).await.problem(422);
+    let body = answer(service.write("DELETE", "/api/v1/flags/gate").await).await.problem(422);
     assert_eq!(body["errors"][0]["field"], "modules[m].gates[0].flag", "{body}");
 }
 
@@ -96,7 +95,7 @@ async fn an_effect_names_a_cluster_that_somebody_provides() {
     service.module("d", mirror).await.ok();
 
     // Who provides it does not go while it is named; both are told.
-    let gone = answer(service.request("DELETE", "/api/v1/module-management/modules/b")).await;
+    let gone = answer(service.write("DELETE", "/api/v1/module-management/modules/b").await).await;
     assert_eq!(refusal(gone, "module `b` in version v2"), "modules[a].effects[0].when_on.cluster");
     let moved = service.module("b", json!({"version": "v3"})).await;
     assert_eq!(refusal(moved, "module/b/v2"), "modules[a].effects[0].when_on.cluster");
@@ -150,6 +149,7 @@ async fn every_refusal_is_a_problem_document() {
     service.get("/api/v1/flags/nobody/explain").await.problem(404);
     service.get("/api/v1/flags/%ff").await.problem(400);
     service.get("/api/v1/history?limit=many").await.problem(400);
+    service.get("/api/v1/history?limit=0").await.problem(400);
     service.get("/api/v1/history?limt=1").await.problem(400);
     service.get("/api/v1/flags/new-checkout/explain?organization=acme").await.problem(400);
     // A misspelt wish to try must not become a change.
@@ -159,10 +159,9 @@ async fn every_refusal_is_a_problem_document() {
     let patch = |body: &'static str| service.request("PATCH", "/api/v1/flags/x").body(body);
     answer(patch("{")).await.problem(400);
     answer(patch("{}").header("if-match", "yesterday")).await.problem(400);
-    answer(patch("{}").header("if-match", "\"+1\"")).await.problem(400);
-    answer(patch("[]")).await.problem(422);
-    answer(service.request("POST", "/api/v1/revert/99")).await.problem(404);
-    answer(service.request("POST", "/api/v1/revert/soon")).await.problem(400);
+    answer(patch("[]").header("if-match", "*")).await.problem(422);
+    answer(service.write("POST", "/api/v1/revert/99").await).await.problem(404);
+    answer(service.write("POST", "/api/v1/revert/soon").await).await.problem(400);
     let large = " ".repeat((8 << 20) + 1);
     answer(service.request("PUT", "/api/v1/flags/x").body(large)).await.problem(413);
     let not_allowed = answer(service.request("POST", "/api/v1/flags")).await;

@@ -143,7 +143,7 @@ async fn the_command_says_ok_or_what_does_not_fit() {
         "{}",
         proof.stderr
     );
-    service.get("/api/v1/history/verify").await.problem(500);
+    service.get("/api/v1/history/verify").await.problem(409);
     service.get("/api/v1/history/verify?haed=0").await.problem(400);
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rampart::model::Change;
+use rampart::conflict::Basis;
+use rampart::model::{Change, Kind};
 use rampart::store::{Store, StoreError};
 use rampart::writer::Submission;
 use serde_json::json;
@@ -62,7 +63,11 @@ async fn a_change_is_judged_by_what_another_process_wrote() {
     let (one, other) = (open(dir.path()).await, open(dir.path()).await);
     put(&other, "f", json!({"percentage": 10})).await.unwrap();
     let change = Change::PatchFlag { key: "f".to_owned(), patch: json!({"percentage": 20}) };
-    let based_on_newest = Submission { based_on: Some(1), dry_run: true, ..submission(change) };
+    let based_on_newest = Submission {
+        based_on: Basis::Tags(vec![other.head().tag(Some((Kind::Flag, "f")))]),
+        dry_run: true,
+        ..submission(change)
+    };
     let tried = one.submit(based_on_newest).await.unwrap();
     assert_eq!(tried.summary, "flag f: percentage 10 → 20");
     assert_eq!(one.head().revision, 1);
@@ -105,8 +110,9 @@ async fn a_change_is_finished_when_its_asker_hangs_up() {
     let mut current = writer.current();
     current.mark_unchanged();
     let change = Change::PutFlag(serde_json::from_value(json!({"key": "f"})).unwrap());
+    let new = Submission { based_on: Basis::Unsaid, ..submission(change) };
     {
-        let mut asking = std::pin::pin!(writer.submit(submission(change)));
+        let mut asking = std::pin::pin!(writer.submit(new));
         assert!(futures::poll!(&mut asking).is_pending(), "too late to hang up");
     }
     tokio::time::timeout(Duration::from_secs(10), current.changed()).await.expect("published").unwrap();

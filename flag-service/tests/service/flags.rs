@@ -16,7 +16,7 @@ async fn a_kill_wins_over_everything_and_restore_brings_everything_back() {
     assert_eq!([value("a").await, value("b").await, value("c").await], [true, false, true]);
     answer(service.request("POST", "/api/v1/flags/f/kill")).await.ok();
     assert_eq!([value("a").await, value("b").await, value("c").await], [false, false, false]);
-    let restored = answer(service.request("POST", "/api/v1/flags/f/restore")).await.ok();
+    let restored = answer(service.write("POST", "/api/v1/flags/f/restore").await).await.ok();
     assert_eq!(restored["resource"], before);
     assert_eq!([value("a").await, value("b").await, value("c").await], [true, false, true]);
 }

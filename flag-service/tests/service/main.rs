@@ -5,11 +5,13 @@
 //! - `audit`: what the history proves, and what it finds.
 //! - `backup`: copies of a database, and their way back.
 //! - `command`: what `rampart` prints, and how it exits.
+//! - `conditions`: what a write must have seen, and what a conflict tells.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
 //! - `ofrep`: what an OpenFeature client is answered.
+//! - `openapi`: what the API says of itself.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
@@ -19,11 +21,13 @@ mod api;
 mod audit;
 mod backup;
 mod command;
+mod conditions;
 mod durability;
 mod explain;
 mod flags;
 mod imports;
 mod ofrep;
+mod openapi;
 mod process;
 mod support;
 mod writes;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rampart::api::{Api, router};
+use rampart::conflict::Basis;
 use rampart::model::Change;
 use rampart::store::Store;
 use rampart::writer::{Accepted, Submission, WriteError, Writer};
@@ -56,7 +57,15 @@ impl Service {
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
-        answer(self.request(method, path).json(body)).await
+        answer(self.write(method, path).await.json(body)).await
+    }
+
+    /// A write of whatever is there, if anything is.
+    pub(crate) async fn write(&self, method: &str, path: &str) -> RequestBuilder {
+        let resource = path.split('?').next().unwrap().trim_end_matches("/restore");
+        let request = self.request(method, path);
+        let exists = path.contains("/revert/") || self.get(resource).await.status == 200;
+        if exists { request.header("if-match", "*") } else { request }
     }
 
     /// A flag of this percentage.
@@ -69,7 +78,10 @@ impl Service {
     pub(crate) async fn module(&self, id: &str, manifest: Value) -> Answer {
         let mut body = json!({"id": id, "endpoints": ["127.0.0.1:9001"], "auth": {"level": "none"}});
         body.as_object_mut().unwrap().extend(manifest.as_object().unwrap().clone());
-        self.send("POST", "/api/v1/module-management/modules", &body).await
+        let modules = "/api/v1/module-management/modules";
+        let exists = self.get(&format!("{modules}/{id}")).await.status == 200;
+        let request = self.request("POST", modules).json(&body);
+        answer(if exists { request.header("if-match", "*") } else { request }).await
     }
 }
 
@@ -121,7 +133,7 @@ pub(crate) async fn open(dir: &Path) -> Arc<Writer> {
 pub(crate) fn submission(change: Change) -> Submission {
     Submission {
         change,
-        based_on: None,
+        based_on: Basis::Existing,
         only_new: false,
         actor: "test".to_owned(),
         source: "api",
@@ -134,7 +146,11 @@ pub(crate) fn submission(change: Change) -> Submission {
 /// Sets a flag, new or not.
 pub(crate) async fn put(writer: &Arc<Writer>, key: &str, mut flag: Value) -> Result<Accepted, WriteError> {
     flag["key"] = json!(key);
-    writer.submit(submission(Change::PutFlag(serde_json::from_value(flag).unwrap()))).await
+    let mut submission = submission(Change::PutFlag(serde_json::from_value(flag).unwrap()));
+    if !writer.head().state.flags.contains_key(key) {
+        submission.based_on = Basis::Unsaid;
+    }
+    writer.submit(submission).await
 }
 
 /// Merges members into a flag.

@@ -26,6 +26,7 @@
 //! - `presets/timing`: timeouts and bounds by latency.
 //! - `presets/trying`: retries, and endpoints that are avoided.
 //! - `pushes`: many policies, one after another.
+//! - `reference`: the API does what its own document says.
 //! - `refusals`: changes that are refused, and changes that are taken back.
 //! - `resilience`: parts that come late, go away and come back.
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
@@ -54,6 +55,7 @@ mod passing;
 mod paths;
 mod presets;
 mod pushes;
+mod reference;
 mod refusals;
 mod resilience;
 mod rollout;

@@ -26,7 +26,7 @@ async fn push(stack: &Stack, percentage: usize) -> Result<()> {
     let api = stack.service.client()?;
     let body = format!("{{\"percentage\": {percentage}}}").into_bytes();
     let path = format!("/api/v1/flags/{FLAG}");
-    let written = api.send(Method::PATCH, &path, &[], body).await?.json()?;
+    let written = api.send(Method::PATCH, &path, &[("if-match", "*")], body).await?.json()?;
     let revision = written["revision"].as_u64().with_context(|| written.to_string())?;
     let taken = async || {
         let status = api.get("/api/v1/status", None).await?.json()?;

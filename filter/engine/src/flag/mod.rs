@@ -101,6 +101,7 @@ pub struct Evaluation<'f> {
 
 /// Why a flag has its value, in OpenFeature's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
     /// Killed or disabled.

@@ -22,6 +22,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Everything the filter needs to decide, in one document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Format of this document: 1.
@@ -55,6 +56,7 @@ pub struct Policy {
 
 /// What happens to a path outside `/api/v1/modules/`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outside {
     /// It passes untouched.
@@ -66,6 +68,7 @@ pub enum Outside {
 
 /// Tokens, subjects and organisations that are refused though their tokens are good.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Denied {
     /// By `jti`.
@@ -86,6 +89,8 @@ impl Denied {
 
 /// A module: who owns which routes of `/api/v1/modules/{version}/{namespace}/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = PolicyModule))]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Unique name, for people and metrics.
@@ -136,6 +141,7 @@ pub struct Module {
 
 /// What a load balancer that hashes (ring hash, Maglev) picks an endpoint by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HashBy {
     /// The organisation: its requests go to one endpoint, as long as that is healthy.
@@ -144,6 +150,7 @@ pub enum HashBy {
 
 /// One route of a module.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Methods served. Empty: every method.
@@ -174,6 +181,7 @@ pub struct Route {
 
 /// Who may call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// What is asked of the caller.
@@ -186,6 +194,7 @@ pub struct Auth {
 
 /// What a caller must show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Nothing; a token that is sent is not looked at.
@@ -203,6 +212,7 @@ pub enum Level {
 
 /// A flag in front of a module or route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
     /// Key of the flag that must be on.
@@ -213,6 +223,7 @@ pub struct Gate {
 
 /// What a request gets at a gate whose flag is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WhenOff {
     /// It is served by the policy's `legacy_cluster`.

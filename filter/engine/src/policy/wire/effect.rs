@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// What changes about a request while a flag is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Effect {
     /// Key of the flag.
@@ -18,6 +19,7 @@ pub struct Effect {
 
 /// What changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct WhenOn {
     /// Another Envoy cluster serves what the module would serve.
@@ -33,6 +35,7 @@ pub struct WhenOn {
 
 /// Where copies go. Their answers are dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
     /// The Envoy cluster.

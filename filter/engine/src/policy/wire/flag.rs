@@ -8,6 +8,7 @@ use crate::flag::Percentage;
 
 /// A feature flag, rolled out to a percentage of organisations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Flag {
     /// Name; letters, digits, `_`, `-`, `.` and `/`, at most 128.
@@ -55,6 +56,7 @@ pub struct Flag {
 
 /// What must be true of another flag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Prerequisite {
     /// Key of the other flag.
@@ -69,6 +71,7 @@ pub struct Prerequisite {
 
 /// What a percentage is a share of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// Organisations: one has the same value at every request.
@@ -89,6 +92,7 @@ impl By {
 /// A flag's part of an exclusive group's organisations. It grows from `from` on within its part, so
 /// that no flag of the group ever takes an organisation from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Exclusive {
     /// The group's name.
@@ -101,6 +105,7 @@ pub struct Exclusive {
 
 /// What a flag can be while it is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     /// Name, unique within the flag.
@@ -111,6 +116,7 @@ pub struct Variant {
 
 /// Who is on and who is off by name. Off wins over on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Overrides {
     /// On even at 0 %.
@@ -129,6 +135,7 @@ impl Overrides {
 
 /// Somebody named: for good (`"acme"`) or for a time (`{"name": "acme", "until": 1800000000}`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged, expecting = "expected a name, or an object of `name` and `until` (seconds since 1970)")]
 pub enum Named {
     /// For good.
@@ -139,6 +146,7 @@ pub enum Named {
 
 /// Somebody named for a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Term {
     /// Who.

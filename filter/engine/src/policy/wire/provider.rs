@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One token issuer and how its tokens are judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// Name for people, in errors and logs.
@@ -43,6 +44,7 @@ pub struct Provider {
 ///
 /// There is no HS256: its key would be a secret, and a plugin configuration is no place for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Algorithm {
     RS256,
@@ -60,6 +62,7 @@ pub enum Algorithm {
 /// A claim: the name of a top-level one (`"org_id"`, `"https://example.com/roles"`), or the names on
 /// the way to a nested one (`["realm_access", "roles"]`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum ClaimPath {
     /// A top-level claim. Dots and slashes are part of the name.
@@ -70,6 +73,7 @@ pub enum ClaimPath {
 
 /// Where the caller's identity stands in the token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Claims {
     /// The organisation; the targeting key of every flag.
@@ -87,6 +91,7 @@ pub struct Claims {
 
 /// A claim that must be there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
     /// The claim.
@@ -98,6 +103,7 @@ pub struct Requirement {
 
 /// A place of a request where a token may stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenSource {
     /// `authorization: Bearer …` (RFC 6750 §2.1).
@@ -110,6 +116,7 @@ pub enum TokenSource {
 
 /// What a key that cannot be used means for the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BadKey {
     /// The policy is refused.
@@ -134,6 +141,7 @@ impl Default for Claims {
 
 /// A JSON Web Key Set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Jwks {
     /// The keys.
     pub keys: Vec<Jwk>,
@@ -142,6 +150,7 @@ pub struct Jwks {
 /// A public JSON Web Key. Members that RFC 7517 and 7518 do not define for public keys are
 /// ignored; private members are kept so that they can be refused by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[expect(missing_docs, reason = "member names are the specification's")]
 #[serde(default)]
 pub struct Jwk {
@@ -165,9 +174,11 @@ pub struct Jwk {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub y: Option<String>,
     /// Present only in a private key, which is refused.
+    #[cfg_attr(feature = "schema", schema(ignore))]
     #[serde(skip_serializing)]
     pub d: Option<serde::de::IgnoredAny>,
     /// Present only in a symmetric key, which is refused.
+    #[cfg_attr(feature = "schema", schema(ignore))]
     #[serde(skip_serializing)]
     pub k: Option<serde::de::IgnoredAny>,
 }

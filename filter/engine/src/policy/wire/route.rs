@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a request names the organisation that it is about. Nobody calls for another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Tenant {
     /// Nowhere: the route is not bound, whatever the module says.
@@ -18,6 +19,7 @@ pub enum Tenant {
 
 /// What an upstream sees in place of the public path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rewrite {
     /// Stands in place of `/api/v1/modules/{version}/{namespace}`.
@@ -26,6 +28,7 @@ pub struct Rewrite {
 
 /// When Envoy tries a request again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Conditions, by Envoy's names for HTTP and gRPC. Empty: never.

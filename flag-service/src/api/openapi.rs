@@ -1,0 +1,216 @@
+//! The OpenAPI document: its frame, and what many operations have in common. Each operation describes
+//! itself, beside its handler; shapes are derived from what is read and written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{Content, ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder, response};
+use utoipa::{IntoResponses, OpenApi as _};
+
+use super::problem::Problem;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Rampart",
+        description = "Flags, modules and providers, as operators change them and Envoys follow. docs/api.md says \
+                       what holds for every operation.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "flags", description = "Feature flags: who has them, and why"),
+        (name = "modules", description = "Modules: who serves which routes"),
+        (name = "providers", description = "Token issuers and their keys"),
+        (name = "policy", description = "The settings, and what filters decide by"),
+        (name = "history", description = "What was changed, and its way back"),
+        (name = "openfeature", description = "OFREP 0.3, for OpenFeature SDKs; docs/openfeature.md describes it"),
+        (name = "service", description = "The service itself, and the Envoys that follow it"),
+    )
+)]
+struct Frame;
+
+/// The document without its operations.
+pub(super) fn frame() -> OpenApi {
+    Frame::openapi()
+}
+
+/// The document, once all operations are in it.
+pub(super) fn complete(mut api: OpenApi) -> Document {
+    // A route's wildcard: OpenAPI has no word for a name that may hold slashes.
+    let paths = std::mem::take(&mut api.paths.paths);
+    api.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        operations.into_iter().flatten().for_each(describe);
+    }
+    if let Some(components) = &mut api.components {
+        for (resource, name) in [("Flag", "key"), ("Provider", "name"), ("Module", "id")] {
+            if let Some(schema) = components.schemas.get(resource).map(|schema| unnamed(schema, name)) {
+                components.schemas.insert(format!("Unnamed{resource}"), schema);
+            }
+        }
+        if let Some(patch) = components.schemas.get("Flag").map(patch) {
+            components.schemas.insert("FlagPatch".to_owned(), patch);
+        }
+    }
+    Document(api.to_json().unwrap_or_default().into())
+}
+
+/// What is the same for each operation, and what cannot be derived.
+fn describe(operation: &mut Operation) {
+    // Named after its handler, which is unique within its tag.
+    let tag = operation.tags.iter().flatten().next().map_or("", |tag| tag.as_str());
+    operation.operation_id = operation.operation_id.take().map(|handler| format!("{tag}_{handler}"));
+    for parameter in operation.parameters.iter_mut().flatten() {
+        // A parameter may be left out. There is no way to send one that is null.
+        let RefOr::T(parameter) = parameter else { continue };
+        if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+            && let SchemaType::Array(types) = &schema.schema_type
+        {
+            let named = types.iter().find(|kind| **kind != Type::Null).cloned();
+            schema.schema_type = named.map_or(SchemaType::AnyValue, SchemaType::Type);
+        }
+    }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(Required::True);
+    }
+    if let Some(RefOr::T(done)) = operation.responses.responses.get_mut("200") {
+        done.description = operation.summary.clone().unwrap_or_default();
+    }
+}
+
+/// A resource whose name is in the path: it need not be in the body.
+fn unnamed(schema: &RefOr<Schema>, name: &str) -> RefOr<Schema> {
+    let mut schema = schema.clone();
+    if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.required.retain(|required| required != name);
+    }
+    schema
+}
+
+/// RFC 7396: any of the members, and `null` for its default.
+fn patch(schema: &RefOr<Schema>) -> RefOr<Schema> {
+    let mut schema = unnamed(schema, "key");
+    if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.required.clear();
+        object.description = Some("Members to set; `null` restores a member's default (RFC 7396)".to_owned());
+        for member in object.properties.values_mut() {
+            let null = ObjectBuilder::new().schema_type(Type::Null);
+            *member = AnyOfBuilder::new().item(member.clone()).item(null).into();
+        }
+        object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    }
+    schema
+}
+
+/// The document, as it is served.
+#[derive(Debug, Clone)]
+pub(super) struct Document(Arc<str>);
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object)))]
+pub(super) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+}
+
+/// What a request that only reads may be refused with.
+pub(super) struct Reading;
+
+/// The same, about something that may not exist.
+pub(super) struct Finding;
+
+/// What a write may be refused with.
+pub(super) struct Writing;
+
+/// What OFREP is refused with, in its own words.
+pub(super) struct Failing;
+
+const MALFORMED: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "The request does not read");
+const ABSENT: (StatusCode, &str) = (StatusCode::NOT_FOUND, "There is no such thing, perhaps a near one");
+const AWAY: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "The store cannot be used now");
+const UNPROVEN: (StatusCode, &str) = (StatusCode::CONFLICT, "What is in the store contradicts itself");
+
+impl IntoResponses for Reading {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        refusals(&[MALFORMED, UNPROVEN, AWAY])
+    }
+}
+
+impl IntoResponses for Finding {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        refusals(&[MALFORMED, ABSENT, UNPROVEN, AWAY])
+    }
+}
+
+impl IntoResponses for Writing {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        refusals(&[
+            MALFORMED,
+            (StatusCode::FORBIDDEN, "A page of another site asks"),
+            ABSENT,
+            (StatusCode::CONFLICT, "Somebody else has changed it since it was read: both sides are told"),
+            (StatusCode::PRECONDITION_FAILED, "It exists already and was to be new, or the other way round"),
+            (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 8 MiB"),
+            (StatusCode::UNPROCESSABLE_ENTITY, "It makes no sense: each field with what is wrong"),
+            (StatusCode::PRECONDITION_REQUIRED, "It exists, and `If-Match` does not say which one was read"),
+            AWAY,
+        ])
+    }
+}
+
+impl IntoResponses for Failing {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let failure =
+            |what: &str| ResponseBuilder::new().description(what).content("application/json", object());
+        let list = [
+            ("400", "The context does not do"),
+            ("404", "There is no such flag"),
+            ("413", "It is too large"),
+        ];
+        list.into_iter().map(|(status, what)| (status.to_owned(), failure(what).build().into())).collect()
+    }
+}
+
+fn object() -> Content {
+    ContentBuilder::new().schema(Some(ObjectBuilder::new())).build()
+}
+
+fn refusals(list: &[(StatusCode, &str)]) -> BTreeMap<String, RefOr<response::Response>> {
+    let problem = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let refusal =
+        |what: &str| ResponseBuilder::new().description(what).content("application/problem+json", problem());
+    list.iter().map(|(status, what)| (status.as_str().to_owned(), refusal(what).build().into())).collect()
+}
+
+/// What every write may carry besides its body.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by `Meta`, and described here")]
+pub(super) struct WriteHeaders {
+    /// The entity tag of what was read, or `*` for whatever is there; must be given to change what exists
+    #[param(required = false, rename = "If-Match", example = "\"42\"")]
+    if_match: String,
+    /// Only make what is new
+    #[param(required = false, rename = "If-None-Match", inline)]
+    if_none_match: Anything,
+    /// Who asks, for the history
+    #[param(required = false, rename = "X-Rampart-Actor")]
+    actor: String,
+    /// Why, for the history
+    #[param(required = false, rename = "X-Rampart-Reason")]
+    reason: String,
+}
+
+/// Whatever there is.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it is described here only")]
+enum Anything {
+    #[schema(rename = "*")]
+    Anything,
+}
