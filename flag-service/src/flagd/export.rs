@@ -163,8 +163,10 @@ fn variants(flag: &Flag) -> Value {
 }
 
 fn metadata(flag: &Flag) -> Value {
-    let needs: Vec<String> = flag.prerequisites.iter().map(need).collect();
-    let part = flag.exclusive_group.as_ref();
+    // What tells how rules are to be read is nothing without them.
+    let rules = Some(flag).filter(|flag| is_live(flag));
+    let needs: Vec<String> = rules.iter().flat_map(|flag| &flag.prerequisites).map(need).collect();
+    let part = rules.and_then(|flag| flag.exclusive_group.as_ref());
     let members = [
         (metadata::GENERATION, Some(json!(flag.bucketing))),
         (metadata::DESCRIPTION, (!flag.description.is_empty()).then(|| json!(flag.description))),

@@ -159,29 +159,14 @@ impl Rules<'_> {
         }
         if !guarded {
             chain.no_organisation = self.is_on(self.default);
+        }
+        if !guarded && explicit.is_some() {
             chain.notes.push("it has no rule for callers without an organisation: here they get its default");
         }
         let is_on = |name: &Value| if variant.is_some() { Ok(*name == "on") } else { self.value(name) };
-        let (mut before, mut on, mut after, mut total) = (0, 0, 0, 0);
-        for (name, weight) in &weights {
-            let place = match (is_on(name)?, on, after) {
-                (true, _, 0) => &mut on,
-                (true, ..) => return Err("it is on in several ranges of buckets".to_owned()),
-                (false, 0, _) => &mut before,
-                (false, ..) => &mut after,
-            };
-            *place += weight;
-            total += weight;
-        }
-        if total == 0 {
-            return Err("its weights are all 0".to_owned());
-        }
-        // A share of nobody has no place of its own: what stands before it may stand after it.
-        let thousandths =
-            |weight: u64| u32::try_from(weight * u64::from(Percentage::TOTAL) / total).unwrap_or(0);
-        let leading = weights.first().is_some_and(|(name, _)| is_on(name) == Ok(false));
-        (chain.from, chain.on) = (if leading { thousandths(before) } else { 0 }, thousandths(on));
-        if on * u64::from(Percentage::TOTAL) % total != 0 {
+        let range = range(&weights, is_on)?;
+        (chain.from, chain.on) = (range.from, range.on);
+        if range.cut {
             chain.notes.push("its share is finer than 0.001 %: it was cut to that");
         }
         if let Some(variant) = variant {
@@ -219,6 +204,34 @@ fn weights(buckets: &[Value]) -> Result<Vec<(&Value, u64)>, String> {
         |bucket: &Value| bucket.get(1).unwrap_or(&one).as_u64().filter(|weight| *weight <= i32::MAX as u64);
     let buckets = buckets.iter().map(|bucket| Some((bucket.get(0)?, weight(bucket)?)));
     buckets.collect::<Option<_>>().ok_or_else(|| "its weights are not all whole numbers".to_owned())
+}
+
+/// The buckets that are on, in thousandths of a percent.
+struct Range {
+    from: u32,
+    on: u32,
+    /// Whether they are more than that can say.
+    cut: bool,
+}
+
+fn range(weights: &[(&Value, u64)], is_on: impl Fn(&Value) -> Result<bool, String>) -> Result<Range, String> {
+    let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
+    if !(1..=i32::MAX as u64).contains(&total) {
+        return Err("its weights do not add up to 1 at least and 2147483647 at most".to_owned());
+    }
+    let (mut before, mut on, mut begun, mut ended) = (0, 0, false, false);
+    for (name, weight) in weights {
+        match (is_on(name)?, begun) {
+            (true, _) if ended => return Err("it is on in several ranges of buckets".to_owned()),
+            (true, _) => (on, begun) = (on + weight, true),
+            (false, true) => ended = true,
+            (false, false) => before += weight,
+        }
+    }
+    let total_thousandths = u64::from(Percentage::TOTAL);
+    let thousandths = |weight: u64| u32::try_from(weight * total_thousandths / total).unwrap_or(0);
+    let from = if begun { thousandths(before) } else { 0 };
+    Ok(Range { from, on: thousandths(on), cut: on * total_thousandths % total != 0 })
 }
 
 /// Who is not there, of a rule that asks for that.

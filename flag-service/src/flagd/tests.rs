@@ -78,6 +78,7 @@ fn an_exclusive_group() {
         json!([
             {"key": "a", "percentage": 10, "exclusive_group": part(0, 30), "organisations": {"on": ["acme"]}},
             {"key": "b", "percentage": 20, "exclusive_group": part(30, 60)},
+            {"key": "c", "percentage": 0, "exclusive_group": part(60, 100)},
         ]),
     );
 }
@@ -203,6 +204,7 @@ fn what_there_are_no_words_for_is_left_out() {
         (definition("no", json!("maybe")), "none of its variants: `maybe`"),
         (definition("no", json!({"fractional": [["yes", 1], ["no", 1], ["yes", 1]]})), "several ranges"),
         (definition("no", json!({"fractional": [["yes", {"-": [1]}]]})), "whole numbers"),
+        (definition("no", json!({"fractional": [["yes", i32::MAX], ["no", 1]]})), "2147483647 at most"),
     ] {
         let (flag, notes) = read(sent, Rebucketing::FromZero);
         assert_eq!(flag, Value::Null);

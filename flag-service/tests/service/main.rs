@@ -13,6 +13,7 @@
 //! - `ofrep`: what an OpenFeature client is answered.
 //! - `openapi`: what the API says of itself.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
+//! - `sync`: what an application gets that evaluates flags itself.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
 //! A new test goes where its first sentence fits.
@@ -30,4 +31,5 @@ mod ofrep;
 mod openapi;
 mod process;
 mod support;
+mod sync;
 mod writes;
