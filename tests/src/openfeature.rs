@@ -1,11 +1,29 @@
-//! A real OpenFeature client: the Python SDK with its OFREP provider, as an application runs it.
+//! Real OpenFeature clients: the SDKs with their providers, as applications run them.
 
 use crate::paths;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, process::Stdio};
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+};
+
+/// A client: a language's SDK, and the provider that it asks through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sdk {
+    /// Python, by OFREP.
+    PythonOfrep,
+    /// Python, evaluating flagd's definitions itself.
+    PythonFlagd,
+    /// Node, by OFREP.
+    NodeOfrep,
+    /// Node, evaluating flagd's definitions itself.
+    NodeFlagd,
+    /// A web page, by OFREP with its events.
+    Web,
+}
 
 /// What is asked of a flag.
 #[derive(Debug, Clone, Serialize)]
@@ -29,29 +47,118 @@ pub struct Details {
     pub reason: String,
     /// What went wrong, if anything did.
     pub error: Option<String>,
-    /// From the flag's metadata.
+    /// From the flag's metadata, where the service answers.
     pub revision: Option<u64>,
+    /// From the flag's metadata, where the SDK evaluates.
+    pub generation: Option<String>,
 }
 
-/// Asks a flag service through the SDK, one question after another.
+/// A running application, with what it asked.
+pub struct Application {
+    answers: Lines<BufReader<ChildStdout>>,
+    /// While it is open the application runs.
+    input: ChildStdin,
+    complaints: ChildStderr,
+    process: Child,
+}
+
+impl Sdk {
+    /// The provider, in the scripts' word.
+    const fn provider(self) -> &'static str {
+        match self {
+            Self::PythonOfrep | Self::NodeOfrep => "ofrep",
+            Self::PythonFlagd | Self::NodeFlagd => "flagd",
+            Self::Web => "web",
+        }
+    }
+
+    /// Asks through the SDK, one question after another.
+    ///
+    /// # Errors
+    ///
+    /// When the client is not installed, or fails other than by an answer; the error shows what it said.
+    pub async fn ask(self, server: SocketAddr, questions: &[Question]) -> Result<Vec<Details>> {
+        let mut application = self.start(server, questions).await?;
+        let answers = application.answers().await?;
+        application.stop().await?;
+        Ok(answers)
+    }
+
+    /// Starts an application that asks these questions, and again whenever its provider tells of a change.
+    ///
+    /// # Errors
+    ///
+    /// When the client is not installed or cannot be started.
+    pub async fn start(self, server: SocketAddr, questions: &[Question]) -> Result<Application> {
+        let mut command = match self {
+            Self::PythonOfrep | Self::PythonFlagd => python(include_str!("../openfeature/ask.py"))?,
+            Self::NodeOfrep | Self::NodeFlagd | Self::Web => node(include_str!("../openfeature/ask.mjs"))?,
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.kill_on_drop(true).spawn().context("the client")?;
+        let mut input = process.stdin.take().context("its input is a pipe")?;
+        let output = process.stdout.take().context("its output is a pipe")?;
+        let complaints = process.stderr.take().context("its errors are a pipe")?;
+        let (host, port) = (server.ip(), server.port());
+        let asked = json!({"provider": self.provider(), "host": host, "port": port, "questions": questions});
+        // It reads the line before it writes anything.
+        input.write_all(format!("{asked}\n").as_bytes()).await?;
+        Ok(Application { answers: BufReader::new(output).lines(), input, complaints, process })
+    }
+}
+
+impl Application {
+    /// What the SDK answers: at first, and then after a change.
+    ///
+    /// # Errors
+    ///
+    /// When the application ends; the error shows what it said.
+    pub async fn answers(&mut self) -> Result<Vec<Details>> {
+        let Some(line) = self.answers.next_line().await? else {
+            let mut said = String::new();
+            self.complaints.read_to_string(&mut said).await?;
+            anyhow::bail!("the client ended:\n{said}");
+        };
+        serde_json::from_str(&line).context("the client's answers")
+    }
+
+    /// Ends the application in good order.
+    ///
+    /// # Errors
+    ///
+    /// When it ends otherwise.
+    pub async fn stop(mut self) -> Result<()> {
+        drop(self.input);
+        let status = self.process.wait().await?;
+        ensure!(status.success(), "the client ended with {status}");
+        Ok(())
+    }
+}
+
+/// A Python program with the clients in reach.
 ///
 /// # Errors
 ///
-/// When the client is not installed, or fails other than by an answer; the error shows what it said.
-pub async fn ask(service: SocketAddr, questions: &[Question]) -> Result<Vec<Details>> {
-    let client = paths::repository().join(".tools/openfeature");
-    ensure!(client.is_dir(), "{} does not exist; run `scripts/setup`", client.display());
+/// When they are not installed.
+pub fn python(program: &str) -> Result<Command> {
+    let clients = paths::repository().join(".tools/openfeature");
+    ensure!(clients.is_dir(), "{} does not exist; run `scripts/setup`", clients.display());
     let mut command = Command::new("python3");
-    command.arg(paths::repository().join("tests/openfeature/ask.py")).env("PYTHONPATH", client);
     // A proxy from the environment must not stand between a test and what it tests.
-    command.env("NO_PROXY", "*").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.kill_on_drop(true).spawn().context("python3")?;
-    let sent = json!({"url": format!("http://{service}"), "questions": questions}).to_string();
-    // It reads everything before it writes anything, and ends the reading when this is dropped.
-    process.stdin.take().context("its input is a pipe")?.write_all(sent.as_bytes()).await?;
-    let output = process.wait_with_output().await?;
-    if !output.status.success() {
-        bail!("the client ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    serde_json::from_slice(&output.stdout).context("the client's answers")
+    command.args(["-c", program]).env("PYTHONPATH", clients).env("NO_PROXY", "*");
+    Ok(command)
+}
+
+/// A Node module with the clients in reach.
+///
+/// # Errors
+///
+/// When they are not installed.
+pub fn node(module: &str) -> Result<Command> {
+    let clients = paths::repository().join(".tools/openfeature-node");
+    ensure!(clients.is_dir(), "{} does not exist; run `scripts/setup`", clients.display());
+    let mut command = Command::new("node");
+    // A module that is given as text finds packages from the folder in which it runs.
+    command.args(["--input-type=module", "--eval", module]).current_dir(clients).env("NO_PROXY", "*");
+    Ok(command)
 }

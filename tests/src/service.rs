@@ -33,6 +33,8 @@ pub struct ServicePorts {
     pub api: Port,
     /// Envoys connect here.
     pub xds: Port,
+    /// Applications connect here that evaluate flags themselves.
+    pub flagd: Port,
     /// The data plane.
     pub listener: Port,
 }
@@ -44,7 +46,8 @@ impl ServicePorts {
     ///
     /// When none is left.
     pub fn free() -> Result<Self> {
-        Ok(Self { api: Port::claim()?, xds: Port::claim()?, listener: Port::claim()? })
+        let [api, xds, flagd, listener] = [(); 4].map(|()| Port::claim());
+        Ok(Self { api: api?, xds: xds?, flagd: flagd?, listener: listener? })
     }
 
     /// The ports that documents name.
@@ -53,8 +56,8 @@ impl ServicePorts {
     ///
     /// When one is taken.
     pub fn documented() -> Result<Self> {
-        let [api, xds, listener] = [8080, 8081, 10_000].map(Port::exactly);
-        Ok(Self { api: api?, xds: xds?, listener: listener? })
+        let [api, xds, flagd, listener] = [8080, 8081, 8015, 10_000].map(Port::exactly);
+        Ok(Self { api: api?, xds: xds?, flagd: flagd?, listener: listener? })
     }
 }
 
@@ -83,6 +86,7 @@ impl Service {
             ("--database", self.database().display().to_string()),
             ("--http", self.api_address().to_string()),
             ("--xds", self.xds_address().to_string()),
+            ("--flagd", self.flagd_address().to_string()),
             ("--listen", self.listener_address().to_string()),
             ("--filter", paths::filter()?.display().to_string()),
         ]);
@@ -123,6 +127,12 @@ impl Service {
     #[must_use]
     pub fn xds_address(&self) -> SocketAddr {
         self.ports.xds.address()
+    }
+
+    /// Where applications connect that evaluate flags themselves.
+    #[must_use]
+    pub fn flagd_address(&self) -> SocketAddr {
+        self.ports.flagd.address()
     }
 
     /// Where Envoys are told to listen for traffic.

@@ -1,8 +1,9 @@
-//! What documents show is what happens: the README's commands are run, the policy is compiled.
+//! What documents show is what happens: commands and examples are run, the policy is compiled.
 
 use anyhow::{Context as _, Result, ensure};
 use rampart_engine::policy::Policy;
 use rampart_tests::{
+    openfeature::{node, python},
     paths,
     stack::{Ports, Stack},
     workdir::system_test,
@@ -99,6 +100,37 @@ fn the_readmes_commands_print_what_the_readme_says() {
                 "$ {}\nprinted\n{printed}\ninstead of\n{}",
                 example.command,
                 example.output.join("\n")
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_openfeature_examples_print_what_the_flag_is() {
+    system_test(async |dir| {
+        let stack = Stack::for_people(dir, Ports::Free).await?;
+        let page = document("docs/openfeature.md")?;
+        let ports = [("8080", stack.service.api_address()), ("8015", stack.service.flagd_address())];
+        let here = |example: &str| {
+            ports
+                .iter()
+                .fold(example.to_owned(), |text, (port, here)| text.replace(port, &here.port().to_string()))
+        };
+        let (python_blocks, node_blocks) = (fenced(&page, "python"), fenced(&page, "js"));
+        ensure!((python_blocks.len(), node_blocks.len()) == (2, 3), "examples are missing");
+        let commands = python_blocks.iter().map(|example| python(&here(example)));
+        let commands = commands.chain(node_blocks.iter().map(|example| node(&here(example))));
+        let expected = ["True", "True", "true", "true", "flagd-v3"];
+        for ((command, example), expected) in
+            commands.zip(python_blocks.iter().chain(&node_blocks)).zip(expected)
+        {
+            let output = command?.kill_on_drop(true).output().await?;
+            let (printed, said) =
+                (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
+            ensure!(
+                output.status.success() && printed.trim() == expected,
+                "{example}\nprinted {printed}{said}"
             );
         }
         Ok(())

@@ -15,7 +15,7 @@
 //! - `hostile`: traffic that no honest client sends.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
 //! - `modules`: what a manifest says of a module: version, aliases, tenant, path, timeout, retries.
-//! - `openfeature`: a real OpenFeature client, the flag service and Envoy about the same flags.
+//! - `openfeature`: real OpenFeature clients, the flag service and Envoy about the same flags.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `paths`: a gated path, spelt in every way that clients have tried.
 //! - `presets/mod`: the messaging preset, one test for each flag's effect; its files:
