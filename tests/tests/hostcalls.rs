@@ -3,7 +3,8 @@
 
 use anyhow::{Context as _, Result};
 use rampart_tests::{
-    issuer::Key,
+    corpus::keys::{ALGORITHMS, Keys},
+    issuer::{Key, base64url, unsigned},
     paths,
     shipped::example_policy,
     wasm_host::{Outcome, WasmHost},
@@ -24,6 +25,9 @@ const WRITES: usize = 13;
 /// writing; a change that needs more should know what for.
 const INSTRUCTIONS: u64 = 40_000;
 const NEW_INSTRUCTIONS: u64 = 210_000;
+
+/// By which the host's cryptography is asked.
+const ASKING: &str = "proxy_call_foreign_function";
 
 /// What changes the request or leaves something behind.
 const WRITING: [&str; 4] = [
@@ -70,12 +74,16 @@ impl World {
         self.get(REPORTS, "").map(drop)
     }
 
-    fn token(&self, subject: &str) -> Result<String> {
+    fn claims(&self, subject: &str) -> Value {
         let provider = &self.policy["providers"][0];
-        self.key.sign(&json!({
+        json!({
             "iss": provider["issuer"], "aud": provider["audiences"], "exp": NOW + 3_600, "sub": subject,
             "org_id": "acme", "permissions": ["analytics:read"], "roles": ["analyst"],
-        }))
+        })
+    }
+
+    fn token(&self, subject: &str) -> Result<String> {
+        self.key.sign(&self.claims(subject))
     }
 
     fn get(&mut self, path: &str, token: &str) -> Result<Outcome> {
@@ -124,7 +132,7 @@ fn a_new_token_costs_one_call_of_the_hosts_cryptography() -> Result<()> {
         let new = world.get(REPORTS, &token)?;
         assert_eq!(new.header("x-rampart-subject"), Some(subject));
         let (writes, mut others) = split(&new);
-        assert_eq!(others.remove("proxy_call_foreign_function"), Some(1));
+        assert_eq!(others.remove(ASKING), Some(1));
         assert_eq!(others, BTreeMap::from(READS));
         assert!(writes <= WRITES, "{:?}", new.calls);
         assert!(new.instructions <= NEW_INSTRUCTIONS, "{} instructions", new.instructions);
@@ -143,6 +151,27 @@ fn without_the_hosts_cryptography_the_filter_verifies_itself() -> Result<()> {
     let new = world.get(REPORTS, &token)?;
     assert!(new.continues, "{:?}", new.reply);
     assert_eq!(split(&new).1, BTreeMap::from(READS));
+    Ok(())
+}
+
+#[test]
+fn each_algorithm_is_the_hosts_to_verify_where_the_host_knows_it() -> Result<()> {
+    let (mut world, keys) = (World::new()?, Keys::generate()?);
+    let provider = &mut world.policy["providers"][0];
+    provider["jwks"] = keys.jwks.clone();
+    provider["algorithms"] = json!(ALGORITHMS);
+    world.configure()?;
+    for signer in &keys.honest {
+        let header = json!({ "alg": signer.algorithm, "kid": signer.kid });
+        let text = unsigned(&header, &world.claims(signer.algorithm));
+        let [good, other] = [text.as_bytes(), b"something else"].map(|text| signer.sign(text));
+        let asked = usize::from(!signer.algorithm.starts_with("PS") && signer.algorithm != "EdDSA");
+        for (signature, refused) in [(good?, None), (other?, Some("bad_signature"))] {
+            let outcome = world.get(REPORTS, &format!("{text}.{}", base64url(&signature)))?;
+            let reason = outcome.reply.as_ref().map(|reply| reply.details.as_str());
+            assert_eq!((reason, outcome.calls_of(ASKING)), (refused, asked), "{}", signer.algorithm);
+        }
+    }
     Ok(())
 }
 
@@ -211,7 +240,7 @@ fn a_refusal_reads_once_and_answers_once() -> Result<()> {
         assert_eq!(others.remove("proxy_send_local_response"), Some(1));
         assert_eq!(others.remove("proxy_increment_metric"), Some(1));
         assert!(others.remove("proxy_define_metric").unwrap_or_default() <= 1, "{path}");
-        assert_eq!(others.remove("proxy_call_foreign_function").unwrap_or_default(), asked, "{path}");
+        assert_eq!(others.remove(ASKING).unwrap_or_default(), asked, "{path}");
         assert_eq!(others, BTreeMap::from(READS), "{path}");
         assert!(writes <= WRITES, "{:?}", refused.calls);
     }

@@ -3,9 +3,10 @@
 use crate::issuer::base64url;
 use anyhow::{Result, anyhow};
 use jwt_simple::algorithms::RS256KeyPair;
+use p521::ecdsa::signature::Signer as _;
 use ring::{
     hmac,
-    rand::SystemRandom,
+    rand::{SecureRandom as _, SystemRandom},
     signature::{
         self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding, RsaKeyPair,
     },
@@ -27,6 +28,8 @@ pub struct Signer {
 enum Secret {
     Rsa(Arc<RsaKeyPair>, &'static dyn RsaEncoding),
     Ec(Arc<EcdsaKeyPair>),
+    // ring does not know this curve.
+    P521(Arc<p521::ecdsa::SigningKey>),
     Ed25519(Arc<Ed25519KeyPair>),
 }
 
@@ -47,6 +50,10 @@ impl Signer {
             Secret::Ec(pair) => {
                 Ok(pair.sign(&random, text).map_err(|_| anyhow!("{}", self.algorithm))?.as_ref().to_vec())
             }
+            Secret::P521(key) => {
+                let signature: p521::ecdsa::Signature = key.try_sign(text)?;
+                Ok(signature.to_bytes().to_vec())
+            }
             Secret::Ed25519(pair) => Ok(pair.sign(text).as_ref().to_vec()),
         }
     }
@@ -54,7 +61,7 @@ impl Signer {
     /// Whether its signatures are two numbers of equal length.
     #[must_use]
     pub fn is_ecdsa(&self) -> bool {
-        matches!(self.secret, Secret::Ec(_))
+        matches!(self.secret, Secret::Ec(_) | Secret::P521(_))
     }
 }
 
@@ -77,8 +84,8 @@ pub struct Keys {
 }
 
 /// What the corpus is signed with and the policy allows.
-pub const ALGORITHMS: [&str; 9] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+pub const ALGORITHMS: [&str; 10] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 impl Keys {
     /// New keys.
@@ -88,9 +95,10 @@ impl Keys {
     /// When the machine has no randomness.
     pub fn generate() -> Result<Self> {
         let [published, pinned, foreign] = [RsaKey::new()?, RsaKey::new()?, RsaKey::new()?];
-        let (p256, p384) = (
+        let (p256, p384, p521) = (
             Secret::ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?,
             Secret::ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?,
+            Secret::p521()?,
         );
         let (nameless, foreign_p256) = (
             Secret::ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?,
@@ -108,7 +116,7 @@ impl Keys {
             jwk
         };
         let jwks = json!({ "keys": [rsa_jwk, pinned_jwk, named(&p256, "p256"), named(&p384, "p384"),
-            named(&ed25519, "ed25519"), nameless.jwk()] });
+            named(&p521, "p521"), named(&ed25519, "ed25519"), nameless.jwk()] });
         let confused = vec![
             ("the RSA key in PEM", published.pem.clone().into_bytes()),
             ("the RSA key in DER", published.pair.public().as_ref().to_vec()),
@@ -122,6 +130,7 @@ impl Keys {
             let (kid, secret) = match algorithm {
                 "ES256" => ("p256", p256.clone()),
                 "ES384" => ("p384", p384.clone()),
+                "ES512" => ("p521", p521.clone()),
                 "EdDSA" => ("ed25519", ed25519.clone()),
                 rsa => ("rsa", published.secret(rsa)),
             };
@@ -203,6 +212,13 @@ impl Secret {
         Ok(Self::Ec(Arc::new(pair.map_err(|error| anyhow!("{error}"))?)))
     }
 
+    fn p521() -> Result<Self> {
+        let mut scalar = [0; 66];
+        // Below the order, which is a little less than 2^521.
+        SystemRandom::new().fill(&mut scalar[1..]).map_err(|_| anyhow!("no key"))?;
+        Ok(Self::P521(Arc::new(p521::ecdsa::SigningKey::from_slice(&scalar)?)))
+    }
+
     fn ed25519() -> Result<Self> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no key"))?;
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|error| anyhow!("{error}"))?;
@@ -215,16 +231,22 @@ impl Secret {
                 let public = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(pair.public());
                 json!({ "kty": "RSA", "n": base64url(&public.n), "e": base64url(&public.e) })
             }
-            Self::Ec(pair) => {
-                // SEC 1 §2.3.3, uncompressed: 04, then two coordinates of equal length.
-                let point = &pair.public_key().as_ref()[1..];
-                let (x, y) = point.split_at(point.len() / 2);
-                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
-                json!({ "kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y) })
-            }
+            Self::Ec(pair) => ec_jwk(pair.public_key().as_ref()),
+            Self::P521(key) => ec_jwk(key.verifying_key().to_sec1_point(false).as_bytes()),
             Self::Ed25519(pair) => {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": base64url(pair.public_key().as_ref()) })
             }
         }
     }
+}
+
+/// A point in SEC 1 §2.3.3's uncompressed form: 04, then two coordinates of equal length.
+fn ec_jwk(point: &[u8]) -> Value {
+    let (x, y) = point[1..].split_at(point.len() / 2);
+    let curve = match x.len() {
+        32 => "P-256",
+        48 => "P-384",
+        _ => "P-521",
+    };
+    json!({ "kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y) })
 }

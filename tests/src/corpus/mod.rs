@@ -109,9 +109,16 @@ impl Corpus<'_> {
 
     /// A token of any header and payload, signed by `signer`.
     fn token(&self, header: &str, payload: &str, signer: &Signer) -> Result<String> {
+        let (input, signature) = self.signed(header, payload, signer)?;
+        Ok(format!("{input}.{}", base64url(&signature)))
+    }
+
+    /// The same in its parts: what is signed, and the signature.
+    fn signed(&self, header: &str, payload: &str, signer: &Signer) -> Result<(String, Vec<u8>)> {
         let input =
             format!("{}.{}", base64url(&self.fill(header, signer)), base64url(&self.fill(payload, signer)));
-        Ok(format!("{input}.{}", base64url(&signer.sign(input.as_bytes())?)))
+        let signature = signer.sign(input.as_bytes())?;
+        Ok((input, signature))
     }
 
     fn good(&self, signer: &Signer) -> Result<String> {

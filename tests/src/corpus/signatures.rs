@@ -1,8 +1,9 @@
 //! Changes to signatures, and headers that name another algorithm or key than the signature's.
 
 use super::{
-    Case, Corpus, bearer, good_payload,
+    Case, Corpus, PAYLOAD, bearer, good_header, good_payload,
     keys::{ALGORITHMS, Signer, hmac},
+    members,
 };
 use crate::issuer::base64url;
 use anyhow::Result;
@@ -47,6 +48,10 @@ impl Corpus<'_> {
             changed.push((name, bytes));
         }
         if signer.is_ecdsa() {
+            for (name, half) in [("r", 0), ("s", 1)] {
+                let token = self.token_with_short(half, signer)?;
+                cases.push(bearer(format!("signature: {name} begins with zeros"), signer, &token));
+            }
             let (r, s) = good.split_at(good.len() / 2);
             let zero = vec![0; r.len()];
             let one = [&zero[1..], &[1]].concat();
@@ -83,6 +88,22 @@ impl Corpus<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A good token in whose signature r (0) or s (1) begins with so many zeros that in DER it is shorter
+    /// than others.
+    fn token_with_short(&self, half: usize, signer: &Signer) -> Result<String> {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let payload = format!("{{{},\"x\":{number}}}", members(&PAYLOAD, None));
+            let (input, signature) = self.signed(&good_header(signer), &payload, signer)?;
+            // P-521's numbers have one bit in their first byte: every other begins with a zero.
+            let zeros = if signature.len() == 132 { 2 } else { 1 };
+            if signature[half * signature.len() / 2..].iter().take(zeros).all(|byte| *byte == 0) {
+                return Ok(format!("{input}.{}", base64url(&signature)));
+            }
+        }
     }
 
     /// Every other algorithm's name over this one's signature.
@@ -163,8 +184,9 @@ fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
         [&[2, digits.len() as u8], &digits[..]].concat()
     };
     let body = [integer(r), integer(s)].concat();
-    // Both curves stay below 128 bytes, where one byte tells the length.
-    [&[0x30, body.len() as u8], &body[..]].concat()
+    // X.690 §8.1.3: above 127 bytes, which P-521 alone has, the length follows the number of its bytes.
+    let long = (body.len() > 0x7f).then_some(0x81);
+    [0x30].into_iter().chain(long).chain([body.len() as u8]).chain(body).collect()
 }
 
 /// `a - b`, for `b` below `a`, both big-endian and of one length.

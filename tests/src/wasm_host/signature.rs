@@ -1,15 +1,17 @@
-//! `verify_signature` as Envoy offers it, for RSA (PKCS #1) and ECDSA on P-256 and P-384 with a DER
-//! signature: messages in protobuf, keys as SubjectPublicKeyInfo.
+//! `verify_signature` as Envoy offers it, for RSA (PKCS #1) and ECDSA on P-256, P-384 and P-521 with a
+//! DER signature: messages in protobuf, keys as SubjectPublicKeyInfo.
 
+use p521::ecdsa::signature::Verifier as _;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
     RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
 
-/// The algorithm identifiers' object ids, as they stand in a key: rsaEncryption, and the two curves.
+/// The algorithm identifiers' object ids, as they stand in a key: rsaEncryption, and the curves.
 const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
 const P256: &[u8] = b"\x2a\x86\x48\xce\x3d\x03\x01\x07";
 const P384: &[u8] = b"\x2b\x81\x04\x00\x22";
+const P521: &[u8] = b"\x2b\x81\x04\x00\x23";
 
 /// Answers `VerifySignatureArguments` with `VerifySignatureResult`; none where the message is none.
 pub(super) fn verify(message: &[u8]) -> Option<Vec<u8>> {
@@ -26,7 +28,14 @@ fn is_good(hash: &[u8], key: &[u8], signature: &[u8], text: &[u8]) -> Option<()>
     let (body, _) = element(0x30, key)?;
     let (identifier, rest) = element(0x30, body)?;
     let (bits, _) = element(0x03, rest)?;
+    // A bit string begins with the number of bits that do not count.
+    let public = bits.strip_prefix(b"\0")?;
     let contains = |id: &[u8]| identifier.windows(id.len()).any(|window| window == id);
+    if hash == b"sha512" && contains(P521) {
+        // ring does not know this curve.
+        let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(public).ok()?;
+        return key.verify(text, &p521::ecdsa::Signature::from_der(signature).ok()?).ok();
+    }
     let algorithm: &dyn VerificationAlgorithm = match hash {
         b"sha256" if contains(RSA) => &RSA_PKCS1_2048_8192_SHA256,
         b"sha384" if contains(RSA) => &RSA_PKCS1_2048_8192_SHA384,
@@ -35,8 +44,7 @@ fn is_good(hash: &[u8], key: &[u8], signature: &[u8], text: &[u8]) -> Option<()>
         b"sha384" if contains(P384) => &ECDSA_P384_SHA384_ASN1,
         _ => return None,
     };
-    // A bit string begins with the number of bits that do not count.
-    UnparsedPublicKey::new(algorithm, bits.strip_prefix(b"\0")?).verify(text, signature).ok()
+    UnparsedPublicKey::new(algorithm, public).verify(text, signature).ok()
 }
 
 /// Fields 1 to 4, all of them byte strings: hash, key, signature, text.

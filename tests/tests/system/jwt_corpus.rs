@@ -39,7 +39,8 @@ const DIFFERENCES: [Difference; 15] = [
     Difference {
         cases: r#"
             algorithm: ES256 with no kid | algorithm: ES256 with the signer's kid | algorithm: ES384 with no kid
-            algorithm: ES384 with the signer's kid | algorithm: EdDSA with no kid
+            algorithm: ES384 with the signer's kid | algorithm: ES512 with no kid
+            algorithm: ES512 with the signer's kid | algorithm: EdDSA with no kid
             algorithm: EdDSA with the signer's kid | algorithm: PS256 with no kid
             algorithm: PS256 with the signer's kid | algorithm: PS384 with no kid
             algorithm: PS384 with the signer's kid | algorithm: PS512 with no kid
