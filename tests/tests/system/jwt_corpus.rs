@@ -1,7 +1,16 @@
 //! Which tokens are believed, next to Envoy's own `jwt_authn`: both filters in one Envoy, with the same issuer,
-//! audience, keys and leeway, are sent the same adversarial tokens.
+//! audience, keys and leeway, are sent the same adversarial tokens. And next to the engine, natively, whose own
+//! cryptography verifies what for the filter Envoy's does.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rampart_engine::{
+    decide::{Context, decide},
+    decision::Decision,
+    policy::Policy,
+    request::Headers,
+    token_cache::TokenCache,
+    verify::PureRust,
+};
 use rampart_tests::{
     client::fan_out,
     corpus::{
@@ -9,16 +18,20 @@ use rampart_tests::{
         keys::{ALGORITHMS, Keys},
     },
     envoy::Envoy,
+    issuer::now,
     paths,
     ports::Port,
     raw::{Answer, ask_all},
     shipped::{StaticVariant, example_policy},
     upstream::Upstream,
     wait::SOON,
+    wasm_host::Header,
     workdir::system_test,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+const PATH: &str = "/api/v1/modules/v1/analytics/reports";
 
 /// Cases that the two filters judge differently on purpose.
 struct Difference {
@@ -168,8 +181,8 @@ fn native(listener: SocketAddr, jwks: &Value) -> Value {
     })
 }
 
-/// The shipped configuration with a policy that asks for a token only, and the second listener.
-fn configuration(rampart: &Port, other: &Port, upstream: SocketAddr, jwks: &Value) -> Result<String> {
+/// A policy that asks for a token only.
+fn policy(jwks: &Value) -> Result<Value> {
     let mut policy = example_policy()?;
     let provider = &mut policy["providers"][0];
     provider["issuer"] = json!(ISSUER);
@@ -179,13 +192,19 @@ fn configuration(rampart: &Port, other: &Port, upstream: SocketAddr, jwks: &Valu
     provider["jwks"] = jwks.clone();
     policy["modules"][0]["auth"] = json!({ "level": "basic" });
     policy["modules"][0]["gates"] = json!([]);
+    Ok(policy)
+}
+
+/// The shipped configuration with this policy, and the second listener.
+fn configuration(rampart: &Port, other: &Port, upstream: SocketAddr, policy: &Value) -> Result<String> {
     let shipped = StaticVariant {
         listener: rampart.address(),
         analytics: upstream,
         legacy: upstream,
         module: &paths::filter()?,
-        policy: &policy,
+        policy,
     };
+    let jwks = &policy["providers"][0]["jwks"];
     let (listeners, yaml) = ("  listeners:\n", shipped.render()?);
     let (before, after) = yaml.split_once(listeners).context("the shipped listeners")?;
     // JSON is YAML.
@@ -193,17 +212,86 @@ fn configuration(rampart: &Port, other: &Port, upstream: SocketAddr, jwks: &Valu
 }
 
 async fn ask(listener: SocketAddr, cases: &[Case]) -> Result<Vec<Answer>> {
-    let start = b"GET /api/v1/modules/v1/analytics/reports HTTP/1.1\r\nhost: corpus\r\n";
+    let start = format!("GET {PATH} HTTP/1.1\r\nhost: corpus\r\n");
     let requests: Vec<Vec<u8>> =
-        cases.iter().map(|case| [start, &case.lines[..], b"\r\n"].concat()).collect();
+        cases.iter().map(|case| [start.as_bytes(), &case.lines[..], b"\r\n"].concat()).collect();
     let parts: Vec<&[Vec<u8>]> = requests.chunks(50).collect();
     Ok(fan_out(parts, 4, async |part: &[Vec<u8>]| ask_all(listener, part, SOON).await).await?.concat())
+}
+
+/// A case's headers as Envoy hands them over: names in lower case, blanks around values removed, and a
+/// line that begins with a blank is the end of the one before (RFC 9112 §5.2).
+struct Sent(Vec<Header>);
+
+impl Sent {
+    fn new(lines: &[u8]) -> Self {
+        let start = [(":method", "GET"), (":path", PATH)];
+        let mut headers: Vec<Header> = start.map(|(name, value)| (name.into(), value.into())).into();
+        for line in lines.split(|byte| *byte == b'\n') {
+            if let ([b' ' | b'\t', ..], Some((_, value))) = (line, headers.last_mut()) {
+                value.push(b' ');
+                value.extend(line.trim_ascii());
+            } else if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+                headers.push((line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii().into()));
+            }
+        }
+        Self(headers)
+    }
+}
+
+impl Headers for Sent {
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (&name[..], &value[..]))
+    }
+}
+
+/// What the engine says to each case natively.
+fn judge(policy: &Value, cases: &[Case]) -> Result<Vec<String>> {
+    let policy = Policy::from_json(policy.to_string().as_bytes()).map_err(|why| anyhow!("{why:?}"))?;
+    let mut tokens = TokenCache::new([7; 16]);
+    let judge = |case: &Case| {
+        let mut context = Context { now: now(), verifier: &PureRust, tokens: &mut tokens };
+        match decide(&policy, &Sent::new(&case.lines), &mut context) {
+            Decision::Refuse(refusal, _) => {
+                format!("{} {}", refusal.reply().status, refusal.reason.as_str())
+            }
+            Decision::Forward(_) => "200".to_owned(),
+            Decision::Pass => "pass".to_owned(),
+        }
+    };
+    Ok(cases.iter().map(judge).collect())
+}
+
+/// What our filter in Envoy has said; nothing where Envoy has answered before it.
+fn said(answer: &Answer) -> Result<Option<String>> {
+    let status = answer.status;
+    if answer.header("content-type") != Some("application/problem+json") {
+        return Ok((status == 200).then(|| status.to_string()));
+    }
+    let body: Value = serde_json::from_slice(&answer.body)?;
+    Ok(Some(format!("{status} {}", body["reason"].as_str().context("no reason")?)))
+}
+
+/// Status and reason are the same, whoever's cryptography verified.
+fn agree_with_the_engine(policy: &Value, cases: &[Case], ours: &[Answer]) -> Result<()> {
+    let (mut judged, mut disagreed) = (0, Vec::new());
+    for ((case, ours), engine) in cases.iter().zip(ours).zip(judge(policy, cases)?) {
+        let Some(filter) = said(ours)? else { continue };
+        judged += 1;
+        if filter != engine {
+            disagreed.push(format!("{} ({}): {filter}, natively {engine}", case.name, case.algorithm));
+        }
+    }
+    ensure!(disagreed.is_empty(), "{disagreed:#?}");
+    ensure!(judged + 20 > cases.len(), "only {judged} of {} got past Envoy", cases.len());
+    Ok(())
 }
 
 async fn compare(dir: &Path) -> Result<()> {
     let keys = Keys::generate()?;
     let (rampart, native, upstream) = (Port::claim()?, Port::claim()?, Upstream::start("upstream").await?);
-    let config = configuration(&rampart, &native, upstream.address(), &keys.jwks)?;
+    let policy = policy(&keys.jwks)?;
+    let config = configuration(&rampart, &native, upstream.address(), &policy)?;
     let mut envoy = Envoy::start(dir, &config, 1).await?;
     envoy.ready().await?;
     envoy.accepts(rampart.address()).await?;
@@ -212,6 +300,8 @@ async fn compare(dir: &Path) -> Result<()> {
     let cases = corpus::generate(&keys)?;
     ensure!(cases.len() >= 500, "only {} tokens", cases.len());
     let (ours, theirs) = (ask(rampart.address(), &cases).await?, ask(native.address(), &cases).await?);
+
+    agree_with_the_engine(&policy, &cases, &ours)?;
 
     let mut found: BTreeMap<(&str, Filter), Vec<&str>> = BTreeMap::new();
     let (mut accepted, mut refused) = (0, 0);
