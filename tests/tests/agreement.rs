@@ -4,7 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use rampart_engine::{
     decide::{Context, decide},
-    decision::{Decision, Forward},
+    decision::{Decision, Forward, Place},
+    identity::Identity,
     policy::{Policy, wire::TokenSource},
     request::{Headers, PRIVATE_HEADERS},
     token_cache::TokenCache,
@@ -20,16 +21,13 @@ use rampart_tests::{
     wasm_host::{Outcome, WasmHost},
 };
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write as _},
-    mem::replace,
-};
+use std::{collections::BTreeMap, fmt, mem::replace};
 
 const POLICIES: usize = 300;
 const REQUESTS: usize = 20;
 
-/// What became of a request, in words: verdict first, then everything written, sorted.
+/// What became of a request, in words: verdict first, then everything written, headers and filter
+/// state, sorted.
 #[derive(PartialEq, Eq)]
 struct Answer {
     verdict: String,
@@ -56,39 +54,61 @@ impl Answer {
         let pairs = |pairs: &[(Vec<u8>, Vec<u8>)]| -> Vec<(String, String)> {
             pairs.iter().map(|(name, value)| (text(name), text(value))).collect()
         };
+        let state = outcome.properties.iter().map(|(name, value)| (name.clone(), text(value)));
         let Some(reply) = &outcome.reply else {
-            let mut verdict = outcome.property("rampart.decision").unwrap_or("not judged").to_owned();
-            if let Some(module) = outcome.property("rampart.module") {
-                let route = outcome.property("rampart.route").unwrap_or_default();
-                let _ = write!(verdict, " {module} {route}");
-            }
-            return Self::new(verdict, pairs(&outcome.headers));
+            return Self::new("passed on".to_owned(), pairs(&outcome.headers).into_iter().chain(state));
         };
         let verdict = format!("{} {} {}", reply.status, reply.details, reply.grpc_status);
         let body = ("body".to_owned(), text(&reply.body));
-        Self::new(verdict, pairs(&reply.headers).into_iter().chain([body]))
+        Self::new(verdict, pairs(&reply.headers).into_iter().chain([body]).chain(state))
     }
 
-    /// What the engine's decision asks the filter to make of it.
-    fn of_engine(decision: &Decision<'_>, request: &Request) -> Self {
+    /// What the engine's decision under this revision asks the filter to make of it.
+    fn of_engine(decision: &Decision<'_>, revision: u64, request: &Request) -> Self {
         let private = |name: &str| PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix));
         let own = |(name, _): &&(String, String)| !private(name);
         let mut headers: Request = request.iter().filter(own).cloned().collect();
+        let (mut state, place) = (vec![("revision", revision.to_string())], place(decision));
+        if let Some(Place { module, route }) = place {
+            state.extend([("module", module.id.to_string()), ("route", route.pattern.to_string())]);
+        }
+        let mut verdict = "passed on".to_owned();
         match decision {
-            Decision::Pass => Self::new("pass".to_owned(), headers),
+            Decision::Pass => state.push(("decision", "pass".to_owned())),
             Decision::Forward(forward) => {
-                let (module, route) = (&forward.place.module.id, &forward.place.route.pattern);
+                let (identity, flags) = (identity(forward), flags(forward));
                 write_forward(forward, &mut headers);
-                Self::new(format!("{} {module} {route}", forward.arm.as_str()), headers)
+                state.push(("decision", forward.arm.as_str().to_owned()));
+                state.push(("organisation", identity.organisation.unwrap_or_default().into()));
+                state.extend((!flags.is_empty()).then_some(("flags", flags)));
             }
             Decision::Refuse(refusal, _) => {
                 let (reply, reason) = (refusal.reply(), refusal.reason);
-                let verdict = format!("{} {} {}", reply.status, reason.as_str(), reason.grpc_status());
-                let headers = reply.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-                Self::new(verdict, headers.chain([("body".to_owned(), reply.body.clone())]))
+                verdict = format!("{} {} {}", reply.status, reason.as_str(), reason.grpc_status());
+                let told = reply.headers.into_iter().map(|(name, value)| (name.to_owned(), value));
+                headers = told.chain([("body".to_owned(), reply.body)]).collect();
+                state.push(("reason", reason.as_str().to_owned()));
             }
         }
+        let state = state.into_iter().map(|(name, value)| (format!("rampart.{name}"), value));
+        Self::new(verdict, headers.into_iter().chain(state))
     }
+}
+
+fn place<'d>(decision: &'d Decision<'_>) -> Option<Place<'d>> {
+    match decision {
+        Decision::Pass => None,
+        Decision::Forward(forward) => Some(forward.place),
+        Decision::Refuse(_, place) => *place,
+    }
+}
+
+fn identity(forward: &Forward<'_>) -> Identity {
+    forward.token.as_ref().map(|token| token.identity.clone()).unwrap_or_default()
+}
+
+fn flags(forward: &Forward<'_>) -> String {
+    forward.flags.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
 }
 
 fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
@@ -112,8 +132,7 @@ fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
         let public = sent.map(|(_, sent)| replace(sent, String::from_utf8_lossy(path).into_owned()));
         headers.push(("x-envoy-original-path".to_owned(), public.unwrap_or_default()));
     }
-    let flags: Vec<String> = forward.flags.iter().map(ToString::to_string).collect();
-    let identity = forward.token.as_ref().map(|token| token.identity.clone()).unwrap_or_default();
+    let identity = identity(forward);
     let own = [
         ("cluster", forward.cluster.to_owned()),
         ("mirror", forward.mirror.unwrap_or_default().to_owned()),
@@ -122,7 +141,7 @@ fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
         ("subject", identity.subject.unwrap_or_default().into()),
         ("roles", identity.roles.as_str().to_owned()),
         ("permissions", identity.permissions.as_str().to_owned()),
-        ("flags", flags.join(",")),
+        ("flags", flags(forward)),
     ];
     let own = own.into_iter().filter(|(_, value)| !value.is_empty());
     headers.extend(own.map(|(name, value)| (format!("x-rampart-{name}"), value)));
@@ -169,11 +188,11 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
             rewritten +=
                 usize::from(matches!(&decision, Decision::Forward(forward) if is_rewritten(forward)));
             let outcome = host.request(&request)?;
-            let (engine, filter) = (Answer::of_engine(&decision, &request), Answer::of_filter(&outcome));
+            let engine = Answer::of_engine(&decision, policy.revision, &request);
+            let filter = Answer::of_filter(&outcome);
             ensure!(engine == filter, "{request:#?}\nengine: {engine}\nfilter: {filter}\n{json}");
-            let words: Vec<&str> = engine.verdict.split(' ').take(2).collect();
-            let word = if outcome.reply.is_some() { words.get(1) } else { words.first() };
-            *verdicts.entry((*word.context("no verdict")?).to_owned()).or_default() += 1;
+            let word = outcome.property("rampart.reason").or(outcome.property("rampart.decision"));
+            *verdicts.entry(word.context("no verdict")?.to_owned()).or_default() += 1;
         }
     }
     // Each happens often, or policies and requests are not what this test thinks they are.

@@ -1,14 +1,15 @@
 //! What passes, passes as it is; what is written down holds no token.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use rampart_tests::{
-    seed::{EARLY, PERMISSIONS, ROUTE},
+    seed::{EARLY, FLAG, PERMISSIONS, ROUTE},
     stack::Stack,
     upstream::sha256,
     wait::{SOON, eventually},
     workdir::system_test,
 };
 use reqwest::Method;
+use serde_json::{Map, Value, json};
 use std::fs;
 
 #[test]
@@ -71,6 +72,78 @@ fn no_token_is_ever_written_down() {
             for (place, text) in &written {
                 ensure!(!text.contains(signature), "a token stands in {place}");
             }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_log_line_tells_the_decision() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        stack.roll_out("100").await?;
+        let token = stack.token(EARLY)?;
+        stack.served_by(&token, "analytics-core v1").await?;
+        let status = stack.service.client()?.get("/api/v1/status", None).await?.json()?;
+        let revision = status["revision"].as_u64().context("no revision")?.to_string();
+        let (client, bearer) = (stack.client()?, format!("Bearer {token}"));
+        for (number, path, bearer, code, told) in [
+            (
+                1,
+                ROUTE,
+                Some(&bearer),
+                200,
+                json!({
+                    "details": "via_upstream", "upstream_cluster": "module/analytics_core/v1",
+                    "decision": "module", "module": "analytics_core", "route": "/dashboard/overview",
+                    "organisation": EARLY, "flags_on": format!("{FLAG},analytics_core_enabled")
+                }),
+            ),
+            (
+                2,
+                ROUTE,
+                None,
+                401,
+                json!({
+                    "details": "missing_token", "reason": "missing_token",
+                    "module": "analytics_core", "route": "/dashboard/overview"
+                }),
+            ),
+            (
+                3,
+                "/outside",
+                None,
+                200,
+                json!({
+                    "details": "via_upstream", "upstream_cluster": "legacy", "decision": "pass"
+                }),
+            ),
+        ] {
+            let id = format!("00000000-0000-4000-8000-00000000000{number}");
+            let headers = bearer.map(|bearer| ("authorization", bearer.as_str()));
+            let headers: Vec<_> = headers.into_iter().chain([("x-request-id", &*id)]).collect();
+            let reply = client.send(Method::GET, &format!("{path}?n={number}"), &headers, vec![]).await?;
+            ensure!(reply.status == code, "{path}: {}", reply.text());
+            let mut line = eventually(SOON, "the request's line", async || {
+                let log = stack.envoy.log()?;
+                let line = log.lines().find(|line| line.starts_with('{') && line.contains(&id));
+                Ok(serde_json::from_str::<Map<String, Value>>(line.context("not yet")?)?)
+            })
+            .await?;
+            let (time, duration) = (line.remove("time"), line.remove("duration_ms"));
+            let time = time.as_ref().and_then(Value::as_str).unwrap_or_default();
+            ensure!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+            ensure!(duration.is_some_and(|milliseconds| milliseconds.is_u64()), "{line:?}");
+            let mut expected = json!({
+                "request_id": id, "method": "GET", "path": path, "protocol": "HTTP/1.1", "code": code,
+                "flags": "-", "upstream_cluster": null, "decision": null, "module": null, "route": null,
+                "organisation": null, "flags_on": null, "reason": null, "revision": revision
+            });
+            for (member, value) in told.as_object().context("no object")? {
+                expected[member] = value.clone();
+            }
+            let line = Value::from(line);
+            ensure!(line == expected, "{line:#}\ninstead of {expected:#}");
         }
         Ok(())
     });
