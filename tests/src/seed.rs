@@ -159,8 +159,17 @@ impl Stack {
     ///
     /// When it is not in time.
     pub async fn served_by(&self, token: &str, name: &str) -> Result<Duration> {
+        self.served_within(SOON, token, name).await
+    }
+
+    /// The same, by a deadline of one's own.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in time.
+    pub async fn served_within(&self, deadline: Duration, token: &str, name: &str) -> Result<Duration> {
         let asked = async || Ok(self.client()?.get(ROUTE, Some(token)).await?.served_by());
-        self.on_every_worker(&format!("{name} to serve"), name.to_owned(), asked).await
+        self.agreed(deadline, &format!("{name} to serve"), name.to_owned(), asked).await
     }
 
     /// Waits until every worker answers `wanted`; how long it took until one did.
@@ -170,6 +179,16 @@ impl Stack {
     /// When one does not in time.
     pub async fn on_every_worker<T: PartialEq + Debug>(
         &self,
+        what: &str,
+        wanted: T,
+        ask: impl AsyncFn() -> Result<T>,
+    ) -> Result<Duration> {
+        self.agreed(SOON, what, wanted, ask).await
+    }
+
+    async fn agreed<T: PartialEq + Debug>(
+        &self,
+        deadline: Duration,
         what: &str,
         wanted: T,
         ask: impl AsyncFn() -> Result<T>,
@@ -184,7 +203,7 @@ impl Stack {
             }
             Ok(())
         };
-        eventually(SOON, what, everywhere).await?;
+        eventually(deadline, what, everywhere).await?;
         first.context("nobody was asked")
     }
 

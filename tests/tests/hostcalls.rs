@@ -176,6 +176,28 @@ fn each_algorithm_is_the_hosts_to_verify_where_the_host_knows_it() -> Result<()>
 }
 
 #[test]
+fn a_denial_ends_a_token_that_is_cached() -> Result<()> {
+    let mut world = World::configured()?;
+    let mut claims = world.claims("alice");
+    claims["jti"] = json!("once");
+    let token = world.key.sign(&claims)?;
+    for denied in
+        [json!({"tokens": ["once"]}), json!({"subjects": ["alice"]}), json!({"organisations": ["acme"]})]
+    {
+        world.get(REPORTS, &token)?;
+        let cached = world.get(REPORTS, &token)?;
+        assert!(cached.continues && cached.calls_of(ASKING) == 0, "{:?}", cached.calls);
+        for (denied, reason) in [(denied, Some("denied_token")), (json!({}), None)] {
+            world.policy["denied"] = denied;
+            world.configure()?;
+            let outcome = world.get(REPORTS, &token)?;
+            assert_eq!(outcome.reply.as_ref().map(|reply| reply.details.as_str()), reason);
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_modules_own_path_and_pace_cost_one_write_each() -> Result<()> {
     let mut world = World::configured()?;
     let token = world.token("alice")?;

@@ -7,6 +7,10 @@ use rampart_tests::{
     workdir::system_test,
 };
 use reqwest::Method;
+use std::time::Duration;
+
+/// By when a denial is in force, from the moment that its command returns.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[test]
 fn organisations_on_either_side_of_the_percentage_are_served_apart() {
@@ -127,14 +131,24 @@ fn whom_the_operator_denies_is_refused_though_the_token_is_good() {
     system_test(async |dir| {
         let stack = Stack::seeded(dir).await?;
         stack.roll_out("100").await?;
-        let (denied, other) = (stack.token(EARLY)?, stack.token(LATE)?);
-        stack.served_by(&denied, "analytics-core v1").await?;
-        stack.service.cli(&["deny", "add", "--organisation", EARLY]).await?.ok()?;
-        stack.served_by(&denied, "401").await?;
-        stack.served_by(&other, "analytics-core v1").await?;
-        let list = stack.service.cli(&["deny", "list"]).await?.ok()?;
-        ensure!(list.contains(&format!("organisation  {EARLY}")), "{list}");
-        stack.service.cli(&["deny", "remove", "--organisation", EARLY]).await?.ok()?;
+        let mut claims = stack.issuer.claims(EARLY, &PERMISSIONS);
+        claims["jti"] = "once".into();
+        let (denied, other) = (stack.issuer.rsa().sign(&claims)?, stack.token(LATE)?);
+        let subject = format!("user@{EARLY}");
+        for (what, name) in [("organisation", EARLY), ("subject", &subject), ("token", "once")] {
+            // On every worker, each of which has verified the token then and keeps it.
+            stack.served_by(&denied, "analytics-core v1").await?;
+            let option = format!("--{what}");
+            stack.service.cli(&["deny", "add", &option, name]).await?.ok()?;
+            stack.served_within(AT_ONCE, &denied, "401").await?;
+            let reply = stack.client()?.get(ROUTE, Some(&denied)).await?;
+            ensure!(reply.json()?["reason"] == "denied_token", "{what}: {}", reply.text());
+            stack.served_by(&other, "analytics-core v1").await?;
+            let list = stack.service.cli(&["deny", "list"]).await?.ok()?;
+            let listed = list.lines().any(|line| line.split_whitespace().eq([what, name]));
+            ensure!(listed, "{what}: {list}");
+            stack.service.cli(&["deny", "remove", &option, name]).await?.ok()?;
+        }
         stack.served_by(&denied, "analytics-core v1").await?;
         Ok(())
     });
