@@ -26,6 +26,10 @@ const WRITES: usize = 13;
 const INSTRUCTIONS: u64 = 40_000;
 const NEW_INSTRUCTIONS: u64 = 210_000;
 
+/// Tokens that stay cached, whatever else comes, and what they may take of a VM's memory.
+const WORKING_SET: usize = 10_240;
+const CACHE: usize = 10 << 20;
+
 /// By which the host's cryptography is asked.
 const ASKING: &str = "proxy_call_foreign_function";
 
@@ -172,6 +176,24 @@ fn each_algorithm_is_the_hosts_to_verify_where_the_host_knows_it() -> Result<()>
             assert_eq!((reason, outcome.calls_of(ASKING)), (refused, asked), "{}", signer.algorithm);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_usual_tokens_stay_cached_in_little_memory() -> Result<()> {
+    let mut world = World::configured()?;
+    let token = |number| world.token(&format!("user-{number}@acme.example"));
+    let tokens = (0..WORKING_SET).map(token).collect::<Result<Vec<String>>>()?;
+    let before = world.host.memory()?;
+    for (round, asked) in [("new", 1), ("cached", 0)] {
+        for token in &tokens {
+            let outcome = world.get(REPORTS, token)?;
+            assert!(outcome.continues, "{:?}", outcome.reply);
+            assert_eq!(outcome.calls_of(ASKING), asked, "{round}");
+        }
+    }
+    let grown = world.host.memory()? - before;
+    assert!((1..CACHE).contains(&grown), "{grown} bytes for {WORKING_SET} tokens");
     Ok(())
 }
 
