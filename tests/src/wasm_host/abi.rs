@@ -111,8 +111,9 @@ impl<'a> Guest<'a> {
                 self.give(&part.copied().collect::<Vec<_>>(), at, length)
             }
             ("proxy_get_header_map_pairs", &[REQUEST_HEADERS, at, length]) => {
-                let pairs = serialise(&self.world().headers);
-                self.give(&pairs, at, length)
+                let world = self.world();
+                let map = world.map.clone().unwrap_or_else(|| serialise(&world.headers));
+                self.give(&map, at, length)
             }
             ("proxy_get_header_map_value", &[REQUEST_HEADERS, name, size, at, length]) => {
                 let name = self.bytes(name, size)?;
@@ -220,7 +221,8 @@ impl<'a> Guest<'a> {
 }
 
 /// A header map as the ABI has it: a count, the lengths, then names and values, each with a NUL.
-fn serialise(headers: &[Header]) -> Vec<u8> {
+#[must_use]
+pub fn serialise(headers: &[Header]) -> Vec<u8> {
     let mut bytes = (headers.len() as u32).to_le_bytes().to_vec();
     for (name, value) in headers {
         bytes.extend((name.len() as u32).to_le_bytes());

@@ -8,6 +8,8 @@
 mod abi;
 mod signature;
 
+pub use abi::serialise;
+
 use anyhow::{Context as _, Result, anyhow};
 use std::{collections::BTreeMap, fs, mem, path::Path};
 use wasmi::{CompilationMode, Config, Engine, Instance, Linker, Module, Store, WasmParams, WasmResults};
@@ -36,6 +38,8 @@ struct World {
     withheld: Option<&'static str>,
     configuration: Vec<u8>,
     headers: Vec<Header>,
+    /// What the filter gets to read in place of the headers.
+    map: Option<Vec<u8>>,
     properties: BTreeMap<String, Vec<u8>>,
     reply: Option<LocalReply>,
     metrics: Vec<(String, u64)>,
@@ -116,6 +120,7 @@ impl WasmHost {
             withheld: None,
             configuration: Vec::new(),
             headers: Vec::new(),
+            map: None,
             properties: BTreeMap::new(),
             reply: None,
             metrics: Vec::new(),
@@ -184,15 +189,30 @@ impl WasmHost {
     ///
     /// When the module traps, or has not been configured.
     pub fn request<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, headers: &[(N, V)]) -> Result<Outcome> {
-        anyhow::ensure!(self.root != 0, "no configuration is in force");
         let own = headers.iter().map(|(name, value)| (name.as_ref().to_vec(), value.as_ref().to_vec()));
+        self.pass(own.collect(), None)
+    }
+
+    /// Passes a request through the filter whose headers read as these bytes: a map as `serialise` makes
+    /// them, or one that no host should hand over.
+    ///
+    /// # Errors
+    ///
+    /// When the module traps, or has not been configured.
+    pub fn request_map(&mut self, map: Vec<u8>) -> Result<Outcome> {
+        self.pass(Vec::new(), Some(map))
+    }
+
+    fn pass(&mut self, headers: Vec<Header>, map: Option<Vec<u8>>) -> Result<Outcome> {
+        anyhow::ensure!(self.root != 0, "no configuration is in force");
+        let count = i32::try_from(headers.len())?;
         let world = self.store.data_mut();
-        world.headers = own.collect();
+        (world.headers, world.map) = (headers, map);
         world.properties.clear();
         world.reply = None;
         world.calls.clear();
         self.contexts += 1;
-        let (context, count) = (self.contexts as i32, i32::try_from(headers.len())?);
+        let context = self.contexts as i32;
         self.store.set_fuel(FUEL)?;
         self.call::<_, ()>("proxy_on_context_create", (context, self.root as i32))?;
         let action: i32 = self.call("proxy_on_request_headers", (context, count, 1))?;
