@@ -4,13 +4,15 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use rampart_engine::flag::{Asker, Flags};
 use rampart_tests::{
     client::fan_out,
-    seed::{FLAG, PERMISSIONS, ROUTE},
+    seed::{EARLY, FLAG, PERMISSIONS, ROUTE},
     stack::Stack,
     workdir::system_test,
 };
+use reqwest::Method;
 use serde_json::json;
 
 const ORGANISATIONS: usize = 10_000;
+const REQUESTS: usize = 4_000;
 
 /// Who is on by the engine's own word, natively.
 fn expected(organisations: &[String], percentage: f64) -> Result<Vec<bool>> {
@@ -46,6 +48,44 @@ fn every_organisation_gets_from_envoy_what_the_engine_says() {
             ensure!((share - percentage).abs() <= 1.5, "{share} % of organisations at {percentage} %");
             ensure!(before.iter().zip(&engine).all(|(before, after)| !before || *after), "somebody lost it");
             before = engine;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_share_of_requests_is_dealt_by_their_ids_whoever_gave_them() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let sent = json!({"key": FLAG, "by": "request", "percentage": 25});
+        let flags = Flags::new(&[serde_json::from_value(sent.clone())?]).map_err(|why| anyhow!("{why:?}"))?;
+        let flag = flags.find(FLAG).context("it was just made")?;
+        let on = |id: &str| flags.evaluate(flag, &Asker { request_id: Some(id), ..Asker::default() }).value;
+        let (api, path) = (stack.service.client()?, format!("/api/v1/flags/{FLAG}"));
+        let put = api.send(Method::PUT, &path, &[], sent.to_string().into_bytes()).await?;
+        ensure!(put.status == 200, "{}", put.text());
+        let (client, bearer) = (stack.client()?, format!("Bearer {}", stack.token(EARLY)?));
+        // The clients' own are no UUIDs, and Envoy leaves them as they are.
+        let own = (0..REQUESTS).map(|number| Some(format!("request-{number}")));
+        let first_on = (0..).map(|number| format!("first-{number}")).find(|id| on(id)).unwrap_or_default();
+        let served = async |id: Option<String>| {
+            let id = id.as_deref().map(|id| ("x-request-id", id));
+            let headers: Vec<_> = [("authorization", &*bearer)].into_iter().chain(id).collect();
+            let echo = client.send(Method::GET, ROUTE, &headers, vec![]).await?.echo()?;
+            let told = echo.header("x-request-id").context("no id")?.to_owned();
+            ensure!(id.is_none_or(|(_, own)| own == told), "{id:?} became {told}");
+            Ok((told, echo.name))
+        };
+        let module = async || Ok(served(Some(first_on.clone())).await?.1);
+        stack.on_every_worker("the share", "analytics-core v1".to_owned(), module).await?;
+        for ids in [own.collect(), vec![None; REQUESTS]] {
+            let answers = fan_out(ids, 32, served).await?;
+            for (id, served) in &answers {
+                let name = if on(id) { "analytics-core v1" } else { "legacy" };
+                ensure!(served == name, "{id}: {served} instead of {name}");
+            }
+            let share = answers.iter().filter(|(id, _)| on(id)).count() as f64 / REQUESTS as f64 * 100.0;
+            ensure!((share - 25.0).abs() <= 3.0, "{share} % of requests at 25 %");
         }
         Ok(())
     });
