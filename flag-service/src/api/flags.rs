@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name, Switches};
+use super::meta::{Body, Listing, Meta, Name, Parameters, Switches};
 use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
 use super::{Api, Written, resource, tagged, written};
@@ -17,15 +17,20 @@ use crate::model::{Change, Flag, Kind};
 #[schema(as = Flags)]
 struct List<'a> {
     flags: Vec<&'a Flag>,
+    /// `after` of the next page; none on the last
+    next: Option<&'a str>,
     revision: u64,
 }
 
-/// All flags.
-#[utoipa::path(get, path = "/api/v1/flags", tag = "flags", responses((status = 200, body = List), Reading))]
-pub(super) async fn list(State(api): State<Api>) -> Response {
+/// Flags, in the order of their names.
+#[utoipa::path(get, path = "/api/v1/flags", tag = "flags", params(Listing), responses((status = 200, body = List), Reading))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Parameters(listing): Parameters<Listing>,
+) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let flags = head.state.flags.values().map(|flag| &**flag).collect();
-    tagged(head.revision, &List { flags, revision: head.revision })
+    let (flags, next) = listing.page(&head.state.flags)?;
+    Ok(tagged(head.revision, &List { flags, next, revision: head.revision }))
 }
 
 /// One flag.

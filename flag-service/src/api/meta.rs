@@ -1,6 +1,9 @@
 //! What every write carries besides its body: who, why, on what basis, and whether only to try.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Query};
 use axum::http::request::Parts;
@@ -8,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::format;
 use super::problem::Problem;
 use crate::conflict::Basis;
 use crate::model::Change;
@@ -117,19 +121,18 @@ fn basis(headers: &HeaderMap) -> Option<Basis> {
     Some(Basis::Tags(tags))
 }
 
-/// A JSON body, whatever content type it claims.
+/// A body, JSON or YAML.
 pub(super) struct Body(pub(super) Value);
 
 impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|error| Problem::new(error.status(), error.body_text()))?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}")))
+        format::read(&headers, &bytes).map(Self)
     }
 }
 
@@ -158,4 +161,56 @@ impl<S: Send + Sync, T: for<'de> Deserialize<'de>> FromRequestParts<S> for Param
             .map(|Query(parameters)| Self(parameters))
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))
     }
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    /// Only names that begin so
+    #[serde(default)]
+    prefix: String,
+    /// Only names behind this one: `next` of the page before
+    after: Option<String>,
+    /// At most so many
+    #[param(default = 1000, minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+}
+
+/// Most items of one page.
+const PAGE: u64 = 1_000;
+
+impl Listing {
+    /// The items of this page in the order of their names, and the name to go on behind; none on the last.
+    pub(super) fn page<'a, T>(
+        &self,
+        all: &'a BTreeMap<String, Arc<T>>,
+    ) -> Result<(Vec<&'a T>, Option<&'a str>), Problem> {
+        let limit = self.limit.unwrap_or(PAGE);
+        within("limit", limit, 1, PAGE)?;
+        let start = match &self.after {
+            Some(after) if *after >= self.prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(self.prefix.as_str()),
+        };
+        let mut rest = all.range::<str, _>((start, Bound::Unbounded));
+        let mut rest = rest.by_ref().take_while(|(name, _)| name.starts_with(&self.prefix)).peekable();
+        let (mut items, mut last) = (Vec::new(), None);
+        while items.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+            let Some((name, item)) = rest.next() else { break };
+            items.push(&**item);
+            last = Some(name.as_str());
+        }
+        let more = rest.peek().is_some();
+        Ok((items, last.filter(|_| more)))
+    }
+}
+
+/// Refuses a number that is out of its range: taken for another, it would surprise.
+pub(super) fn within(name: &str, number: u64, least: u64, most: u64) -> Result<(), Problem> {
+    if (least..=most).contains(&number) {
+        return Ok(());
+    }
+    let detail = format!("{name}: {number} is not within {least} to {most}");
+    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
 }

@@ -1,10 +1,11 @@
-//! The REST API. Every write goes to the one write path; every answer is JSON, every refusal
-//! `application/problem+json`, but for OFREP, which has its own words.
+//! The REST API. Every write goes to the one write path; every answer is JSON (or YAML),
+//! every refusal a problem document, but for OFREP, which has its own words.
 
 mod events;
 mod explain;
 mod flagd;
 mod flags;
+mod format;
 mod meta;
 mod modules;
 mod ofrep;
@@ -82,6 +83,7 @@ pub fn router(api: Api) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods only")
         })
         .layer(axum::Extension(openapi::complete(document)))
+        .layer(axum::middleware::from_fn(format::negotiate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::from_fn(origin::same_origin))
         .with_state(api)

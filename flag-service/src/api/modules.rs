@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name, Switches};
+use super::meta::{Body, Listing, Meta, Name, Parameters, Switches};
 use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
 use super::{Api, Written, resource, tagged, written};
@@ -16,18 +16,24 @@ use crate::model::{Change, Kind, Module};
 #[schema(as = Modules)]
 struct List<'a> {
     modules: Vec<&'a Module>,
+    /// `after` of the next page; none on the last
+    next: Option<&'a str>,
     revision: u64,
 }
 
-/// All modules.
+/// Modules, in the order of their names.
 #[utoipa::path(
     get, path = "/api/v1/module-management/modules", tag = "modules",
+    params(Listing),
     responses((status = 200, body = List), Reading),
 )]
-pub(super) async fn list(State(api): State<Api>) -> Response {
+pub(super) async fn list(
+    State(api): State<Api>,
+    Parameters(listing): Parameters<Listing>,
+) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let modules = head.state.modules.values().map(|module| &**module).collect();
-    tagged(head.revision, &List { modules, revision: head.revision })
+    let (modules, next) = listing.page(&head.state.modules)?;
+    Ok(tagged(head.revision, &List { modules, next, revision: head.revision }))
 }
 
 /// One module.

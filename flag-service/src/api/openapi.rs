@@ -12,6 +12,7 @@ use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder,
 use utoipa::openapi::{Content, ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder, response};
 use utoipa::{IntoResponses, OpenApi as _};
 
+use super::format::NEGOTIATED;
 use super::problem::Problem;
 
 #[derive(utoipa::OpenApi)]
@@ -45,9 +46,9 @@ pub(super) fn complete(mut api: OpenApi) -> Document {
     // A route's wildcard: OpenAPI has no word for a name that may hold slashes.
     let paths = std::mem::take(&mut api.paths.paths);
     api.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    for item in api.paths.paths.values_mut() {
+    for (path, item) in &mut api.paths.paths {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-        operations.into_iter().flatten().for_each(describe);
+        operations.into_iter().flatten().for_each(|operation| describe(path, operation));
     }
     if let Some(components) = &mut api.components {
         for (resource, name) in [("Flag", "key"), ("Provider", "name"), ("Module", "id")] {
@@ -63,7 +64,7 @@ pub(super) fn complete(mut api: OpenApi) -> Document {
 }
 
 /// What is the same for each operation, and what cannot be derived.
-fn describe(operation: &mut Operation) {
+fn describe(path: &str, operation: &mut Operation) {
     // Named after its handler, which is unique within its tag.
     let tag = operation.tags.iter().flatten().next().map_or("", |tag| tag.as_str());
     operation.operation_id = operation.operation_id.take().map(|handler| format!("{tag}_{handler}"));
@@ -79,10 +80,30 @@ fn describe(operation: &mut Operation) {
     }
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.required = Some(Required::True);
+        if path.starts_with(NEGOTIATED) {
+            let yaml = in_yaml(body.content.iter());
+            body.content.extend(yaml);
+        }
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && path.starts_with(NEGOTIATED)
+        {
+            let yaml = in_yaml(response.content.iter());
+            response.content.extend(yaml);
+        }
     }
     if let Some(RefOr::T(done)) = operation.responses.responses.get_mut("200") {
         done.description = operation.summary.clone().unwrap_or_default();
     }
+}
+
+/// What is JSON may be YAML as well.
+fn in_yaml<'a>(
+    content: impl Iterator<Item = (&'a String, &'a RefOr<Content>)>,
+) -> Vec<(String, RefOr<Content>)> {
+    let as_json = content.filter(|(name, _)| name.ends_with("json"));
+    as_json.map(|(name, content)| (name.replace("json", "yaml"), content.clone())).collect()
 }
 
 /// A resource whose name is in the path: it need not be in the body.
@@ -157,6 +178,7 @@ impl IntoResponses for Writing {
             (StatusCode::CONFLICT, "Somebody else has changed it since it was read: both sides are told"),
             (StatusCode::PRECONDITION_FAILED, "It exists already and was to be new, or the other way round"),
             (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 8 MiB"),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is neither JSON nor YAML"),
             (StatusCode::UNPROCESSABLE_ENTITY, "It makes no sense: each field with what is wrong"),
             (StatusCode::PRECONDITION_REQUIRED, "It exists, and `If-Match` does not say which one was read"),
             AWAY,

@@ -32,14 +32,20 @@ pub(super) struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldProblem {
     /// Its place within what was sent; of another resource, in the policy
-    field: String,
+    pub(super) field: String,
     /// What is wrong, and what would be right
-    problem: String,
+    pub(super) problem: String,
+    /// The line of the body that does not read, from 1
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<u64>,
+    /// The column
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) column: Option<u64>,
 }
 
 impl From<policy::Problem> for FieldProblem {
     fn from(policy::Problem { field, problem }: policy::Problem) -> Self {
-        Self { field, problem }
+        Self { field, problem, line: None, column: None }
     }
 }
 
@@ -55,7 +61,7 @@ impl Problem {
         }
     }
 
-    fn with(mut self, errors: impl IntoIterator<Item = FieldProblem>) -> Self {
+    pub(super) fn with(mut self, errors: impl IntoIterator<Item = FieldProblem>) -> Self {
         self.errors = errors.into_iter().collect();
         self
     }
@@ -85,7 +91,7 @@ impl From<Refusal> for Problem {
             Refusal::Missing { .. } => Self::new(StatusCode::NOT_FOUND, refusal.to_string()),
             Refusal::Malformed { field, problem } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "what was sent is malformed")
-                    .with([FieldProblem { field, problem }])
+                    .with([policy::Problem { field, problem }.into()])
             }
         }
     }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name, Switches};
+use super::meta::{Body, Listing, Meta, Name, Parameters, Switches};
 use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
 use super::{Api, Written, resource, tagged, written};
@@ -16,18 +16,24 @@ use crate::model::{Change, Kind, Provider};
 #[schema(as = Providers)]
 struct List<'a> {
     providers: Vec<&'a Provider>,
+    /// `after` of the next page; none on the last
+    next: Option<&'a str>,
     revision: u64,
 }
 
-/// All providers.
+/// Providers, in the order of their names.
 #[utoipa::path(
     get, path = "/api/v1/providers", tag = "providers",
+    params(Listing),
     responses((status = 200, body = List), Reading),
 )]
-pub(super) async fn list(State(api): State<Api>) -> Response {
+pub(super) async fn list(
+    State(api): State<Api>,
+    Parameters(listing): Parameters<Listing>,
+) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let providers = head.state.providers.values().map(|provider| &**provider).collect();
-    tagged(head.revision, &List { providers, revision: head.revision })
+    let (providers, next) = listing.page(&head.state.providers)?;
+    Ok(tagged(head.revision, &List { providers, next, revision: head.revision }))
 }
 
 /// One provider.

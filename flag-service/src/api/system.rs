@@ -9,7 +9,7 @@ use rampart_engine::policy::wire::Policy;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name, Parameters, Switches};
+use super::meta::{Body, Meta, Name, Parameters, Switches, within};
 use super::openapi::{Reading, WriteHeaders, Writing};
 use super::problem::{FieldProblem, Problem};
 use super::{Api, Written, resource, tagged, written};
@@ -113,15 +113,6 @@ pub(super) async fn history(
     let next = changes.last().map(|entry| entry.revision).filter(|revision| *revision > 1);
     let next = next.filter(|_| changes.len() == usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(axum::Json(History { changes, next }).into_response())
-}
-
-/// Refuses a number that is out of its range: taken for another, it would surprise.
-fn within(name: &str, number: u64, least: u64, most: u64) -> Result<(), Problem> {
-    if (least..=most).contains(&number) {
-        return Ok(());
-    }
-    let detail = format!("{name}: {number} is not within {least} to {most}");
-    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

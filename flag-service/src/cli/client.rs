@@ -75,6 +75,20 @@ impl Client {
         Ok(self.send(Method::GET, path, query, None, None).await?.0)
     }
 
+    /// Reads a list, page by page: its items under `member`.
+    pub(super) async fn list(&self, path: &[&str], member: &str) -> Result<Value, Failure> {
+        let mut all = self.get(path, &[]).await?;
+        while let Some(next) = all["next"].as_str().map(str::to_owned) {
+            let page = self.get(path, &[("after", &next)]).await?;
+            let items = items(&page, member).iter().cloned();
+            if let Value::Array(list) = &mut all[member] {
+                list.extend(items);
+            }
+            all["next"] = page["next"].clone();
+        }
+        Ok(all)
+    }
+
     /// Reads what is to be changed and written back; also its entity tag.
     pub(super) async fn get_tagged(&self, path: &[&str]) -> Result<(Value, Option<String>), Failure> {
         self.send(Method::GET, path, &[], None, None).await

@@ -83,7 +83,7 @@ impl Flag {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::List => {
-                let answer = client.get(&["flags"], &[]).await?;
+                let answer = client.list(&["flags"], "flags").await?;
                 client.output.show(&answer, |answer| {
                     let rows = items(answer, "flags").iter().map(|flag| {
                         [

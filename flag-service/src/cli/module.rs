@@ -37,7 +37,7 @@ impl Module {
         let one = |id: &str| [MODULES[0], MODULES[1], id].map(str::to_owned);
         match self {
             Self::List => {
-                let answer = client.get(&MODULES, &[]).await?;
+                let answer = client.list(&MODULES, "modules").await?;
                 client.output.show(&answer, |answer| {
                     let rows = items(answer, "modules").iter().map(|module| {
                         let path = format!(

@@ -51,7 +51,7 @@ impl Provider {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::List => {
-                let answer = client.get(&["providers"], &[]).await?;
+                let answer = client.list(&["providers"], "providers").await?;
                 client.output.show(&answer, |answer| {
                     let rows = items(answer, "providers").iter().map(|provider| {
                         let keys = items(&provider["jwks"], "keys").iter().map(|key| text(&key["kid"]));

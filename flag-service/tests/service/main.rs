@@ -11,6 +11,7 @@
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
 //! - `ofrep`: what an OpenFeature client is answered.
+//! - `formats`: JSON, YAML and pages, in and out.
 //! - `openapi`: what the API says of itself.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `sync`: what an application gets that evaluates flags itself.
@@ -26,6 +27,7 @@ mod conditions;
 mod durability;
 mod explain;
 mod flags;
+mod formats;
 mod imports;
 mod ofrep;
 mod openapi;
