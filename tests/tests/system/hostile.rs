@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How many requests are sent. `RAMPART_SOAK`, whatever its value, makes it ten times as many.
+/// How many requests are sent. `scripts/soak` makes it ten times as many.
 const REQUESTS: usize = 20_000;
 
 /// What Envoy may grow by, in KiB, once every kind of request has been seen: its allocator keeps
