@@ -9,9 +9,9 @@
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
 //! - `flags`: kill, restore, and what must not change under a live flag.
+//! - `formats`: JSON, YAML and pages, in and out.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
 //! - `ofrep`: what an OpenFeature client is answered.
-//! - `formats`: JSON, YAML and pages, in and out.
 //! - `openapi`: what the API says of itself.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `sync`: what an application gets that evaluates flags itself.
