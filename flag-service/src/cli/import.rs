@@ -76,7 +76,7 @@ impl Import {
             let body = serde_json::to_value(flag).context("a flag as JSON")?;
             let path = ["flags", flag.key.as_str()];
             if source.replace {
-                client.change(Method::PUT, &path, Some(&body)).await?;
+                client.change_seen(Method::PUT, &path, &path, Some(&body)).await?;
             } else {
                 client.create(&path, &body).await?;
             }
@@ -93,7 +93,7 @@ fn senseless(file: &Path, problems: &[Problem]) -> Failure {
 /// The flags in an order in which each can be made, once it is sure that all of them can: half an import
 /// would be a state that nobody has asked for.
 async fn in_order(imported: Imported, client: &Client, source: &Source) -> Result<Vec<Flag>, Failure> {
-    let answer = client.get(&["flags"], &[]).await?;
+    let answer = client.list(&["flags"], "flags").await?;
     let known = items(&answer, "flags").iter().map(|flag| serde_json::from_value(flag.clone()));
     let known: Vec<Flag> = known.collect::<Result<_, _>>().context("the service's flags")?;
     let mut after: BTreeMap<String, Flag> = known.into_iter().map(|flag| (flag.key.clone(), flag)).collect();
