@@ -10,6 +10,7 @@ pub mod modules;
 pub mod openfeature;
 pub mod paths;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod random;
 pub mod raw;
