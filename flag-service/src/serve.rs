@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::api::{self, Api};
 use crate::flagd;
-use crate::store::Store;
+use crate::store::{Database, Store};
 use crate::writer::{WriteError, Writer};
 use crate::xds;
 use crate::xds::fleet::Fleet;
@@ -22,8 +21,8 @@ use crate::xds::translate::DataPlane;
 /// Where things are.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// SQLite file.
-    pub database: PathBuf,
+    /// Where the store is.
+    pub database: Database,
     /// Where the REST API listens.
     pub http: SocketAddr,
     /// Where Envoys connect.
@@ -40,8 +39,8 @@ pub struct Options {
 ///
 /// When the store cannot be read or a port is taken.
 pub async fn serve(options: Options) -> anyhow::Result<()> {
-    let file = options.database.display().to_string();
-    let place = || format!("--database {file}");
+    let database = options.database.to_string();
+    let place = || format!("--database {database}");
     let store = Store::open(&options.database).await.with_context(place)?;
     let writer = Writer::start(store).await.map_err(explain).with_context(place)?;
     let writer = Arc::new(writer);
@@ -56,7 +55,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     tracing::info!(
-        http = %api_listener.local_addr()?, xds = %xds_listener.local_addr()?, database = file, revision = writer.head().revision,
+        http = %api_listener.local_addr()?, xds = %xds_listener.local_addr()?, database, revision = writer.head().revision,
         "serving"
     );
     let (stop, stopping) = watch::channel(false);

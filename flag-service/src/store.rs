@@ -1,38 +1,56 @@
 //! The durable side: a revision, the resources at that revision, and how they came to be. All SQL
-//! is here and below, and in the words that SQLite and PostgreSQL share, but for what opens and copies
-//! a file. It does not know what a change means.
+//! is here and below, once, in the words that SQLite and PostgreSQL share; what only one of them has is in
+//! `sqlite` and `postgres`. It does not know what a change means.
 
+/// Rows of the history. Columns are named, because a newer version may have added some.
+macro_rules! history {
+    ($which:literal) => {
+        concat!(
+            "SELECT revision, at_ms, actor, source, address, reason, summary, edits, hash FROM history ",
+            $which
+        )
+    };
+}
+
+mod answers;
 mod chain;
 mod copy;
+mod database;
+mod error;
+mod postgres;
+mod schema;
+mod sqlite;
 mod verify;
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::str::FromStr as _;
+use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row as _, Sqlite, Transaction};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Row as _, Transaction};
+use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use crate::model::{Edit, Kind, State};
+pub use answers::Answer;
 use chain::{Row, START};
 pub use copy::{backup, restore};
+pub use database::Database;
+pub use error::StoreError;
 pub use verify::Chain;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-
-/// How long a statement waits for another process that holds the database.
-const BUSY: Duration = Duration::from_secs(5);
-/// How long to wait before asking again for what cannot be waited for.
-const AGAIN: Duration = Duration::from_millis(20);
+/// Connections of one process, besides the one that listens.
+const CONNECTIONS: u32 = 4;
+/// How long to wait for a connection: no longer than somebody waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a change or a look at the newest state may take, the wait for others included.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: SqlitePool,
+    pool: AnyPool,
+    database: Database,
 }
 
 /// One change in the history.
@@ -56,95 +74,76 @@ pub struct Entry {
     pub edits: Vec<Edit>,
 }
 
-/// Why the store could not do what was asked. Each message holds its cause, which is therefore no
-/// `source`: whoever writes down the chain would write it twice.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has raised the revision.
-    #[error("the revision is no longer {0}")]
-    Overtaken(u64),
-    /// The database was written by a newer Rampart.
-    #[error(
-        "the database was written by a newer version of Rampart (migration {0} is not known here): use that version"
-    )]
-    Newer(i64),
-    /// A resource in the database does not read.
-    #[error("the database holds a {kind} `{name}` that does not read: {error}")]
-    Unreadable {
-        /// The kind, as stored.
-        kind: String,
-        /// The name.
-        name: String,
-        /// Why.
-        error: String,
-    },
-    /// The history was altered, or what is stored does not follow from it.
-    #[error("the history does not fit: {0}")]
-    Altered(String),
-    /// The database cannot be used.
-    #[error("the database cannot be used: {}", sentence(.cause))]
-    Database {
-        /// Why.
-        cause: sqlx::Error,
-    },
-    /// The schema could not be brought up to date.
-    #[error("the database's schema cannot be brought up to date: {cause}")]
-    Migration {
-        /// Why.
-        cause: MigrateError,
-    },
-    /// Something cannot be written as JSON.
-    #[error("it cannot be written as JSON: {cause}")]
-    Json {
-        /// Why.
-        cause: serde_json::Error,
-    },
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(cause: sqlx::Error) -> Self {
-        Self::Database { cause }
-    }
-}
-
-impl From<serde_json::Error> for StoreError {
-    fn from(cause: serde_json::Error) -> Self {
-        Self::Json { cause }
-    }
-}
-
 impl Store {
-    /// Opens a SQLite file, creating it where there is none, and brings its schema up to date.
+    /// Opens a database, creating it where it is a file that is not there, and brings its schema up to
+    /// date.
     ///
     /// # Errors
     ///
-    /// When the file cannot be used, or was written by a newer Rampart.
-    pub async fn open(file: &Path) -> Result<Self, StoreError> {
-        // WAL keeps readers and the writer apart; FULL makes a commit survive a power cut.
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY);
-        let pool = connect(&options).await?;
-        // The lock comes first: two processes that start at once must not both find nothing done.
-        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-        // Only once: a hash that is taken away later must be missed, not made again.
-        let unchained: bool = sqlx::query_scalar(
-            "SELECT COUNT(*) > 0 AND MAX(name = 'hash') = 0 FROM pragma_table_info('history')",
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => StoreError::Newer(version),
-            cause => StoreError::Migration { cause },
-        })?;
-        if unchained {
-            chain_all(&mut transaction).await?;
+    /// When it cannot be used, or was written by a newer Rampart.
+    pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        let store = Self::connect(database).await?;
+        schema::bring_up_to_date(&store).await?;
+        Ok(store)
+    }
+
+    /// Connects to a database, whichever version has written it.
+    async fn connect(database: &Database) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let (url, session) = match database {
+            Database::File(file) if file.to_string_lossy().contains("://") => {
+                return Err(StoreError::Nowhere);
+            }
+            Database::File(file) => (sqlite::prepare(file).await?, sqlite::SESSION),
+            Database::Server(url) => (url.clone(), postgres::SESSION),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { connection.execute(session).await.map(drop) })
+            })
+            .connect_with(AnyConnectOptions::from_str(&url)?)
+            .await?;
+        Ok(Self { pool, database: database.clone() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Ends its connections, once they are used no more.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Begins a transaction that will write.
+    async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        let begin = match self.database {
+            Database::File(_) => sqlite::BEGIN,
+            Database::Server(_) => postgres::BEGIN,
+        };
+        self.pool.begin_with(begin).await
+    }
+
+    /// Begins a transaction that sees one moment of all tables.
+    async fn snapshot(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        match self.database {
+            Database::File(_) => self.pool.begin().await,
+            Database::Server(_) => self.pool.begin_with(postgres::SNAPSHOT).await,
         }
-        transaction.commit().await?;
-        Ok(Self { pool })
+    }
+
+    /// Passes on that others have written, for as long as it is polled. Others may have written all the
+    /// same where nothing is told: whoever must know asks for the revision.
+    pub async fn listen(&self, told: &Notify) {
+        match &self.database {
+            // Nobody tells.
+            Database::File(_) => std::future::pending().await,
+            Database::Server(url) => postgres::listen(url, told).await,
+        }
     }
 
     /// The newest revision.
@@ -153,8 +152,8 @@ impl Store {
     ///
     /// When the database cannot be read.
     pub async fn revision(&self) -> Result<u64, StoreError> {
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM revision").fetch_one(&self.pool).await?;
-        Ok(revision.cast_unsigned())
+        let revision = sqlx::query_scalar::<_, i64>("SELECT revision FROM revision");
+        within(async { Ok(revision.fetch_one(&self.pool).await?.cast_unsigned()) }).await
     }
 
     /// The newest revision and its state.
@@ -163,15 +162,9 @@ impl Store {
     ///
     /// When the database cannot be read, or holds what does not read.
     pub async fn load(&self) -> Result<(u64, State), StoreError> {
-        // One transaction, so that revision and resources belong together.
-        let mut transaction = self.pool.begin().await?;
-        let revision: i64 =
-            sqlx::query_scalar("SELECT revision FROM revision").fetch_one(&mut *transaction).await?;
-        let rows = sqlx::query("SELECT kind, name, body FROM resource").fetch_all(&mut *transaction).await?;
+        let (revision, rows) = within(async { Ok(resources(&mut *self.snapshot().await?).await?) }).await?;
         let mut state = State::default();
-        for row in rows {
-            let (kind, name, body): (String, String, String) =
-                (row.try_get("kind")?, row.try_get("name")?, row.try_get("body")?);
+        for (kind, name, body) in rows {
             let unreadable =
                 |error: String| StoreError::Unreadable { kind: kind.clone(), name: name.clone(), error };
             let known = Kind::from_word(&kind).ok_or_else(|| unreadable("unknown kind".to_owned()))?;
@@ -181,49 +174,38 @@ impl Store {
         Ok((revision.cast_unsigned(), state))
     }
 
-    /// Makes a change durable: all of it or none of it. When this returns, it survives a power cut.
-    /// Returns the hash that the history ends with now.
+    /// Makes a change durable, and the answer to whoever brought a key: all of it or none of it. When
+    /// this returns, it survives a power cut. Returns the hash that the history ends with now.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Overtaken`] where the revision is no longer the one before the entry's; then
-    /// nothing was written.
-    pub async fn commit(&self, entry: &Entry) -> Result<String, StoreError> {
-        let before = entry.revision.saturating_sub(1);
-        let mut transaction = self.pool.begin().await?;
-        let raised = sqlx::query("UPDATE revision SET revision = $1 WHERE revision = $2")
-            .bind(entry.revision.cast_signed())
-            .bind(before.cast_signed())
-            .execute(&mut *transaction)
-            .await?;
-        if raised.rows_affected() != 1 {
-            return Err(StoreError::Overtaken(before));
-        }
-        for edit in &entry.edits {
-            write(&mut transaction, edit).await?;
-        }
-        let previous: Option<String> = sqlx::query_scalar("SELECT hash FROM history WHERE revision = $1")
-            .bind(before.cast_signed())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let row = Row::new(entry, previous.as_deref().unwrap_or(START))?;
-        sqlx::query(
-            "INSERT INTO history (revision, at_ms, actor, source, address, reason, summary, edits, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(row.revision)
-        .bind(row.at_ms)
-        .bind(&row.actor)
-        .bind(&row.source)
-        .bind(&row.address)
-        .bind(&row.reason)
-        .bind(&row.summary)
-        .bind(&row.edits)
-        .bind(&row.hash)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(row.hash)
+    /// [`StoreError::Overtaken`] where the revision is no longer the one before the entry's, or another
+    /// process has answered under the key; then nothing was written. Where the database cannot be asked, or
+    /// not in time, the change may have been made nonetheless.
+    pub async fn commit(&self, entry: &Entry, answer: Option<&Answer>) -> Result<String, StoreError> {
+        within(async {
+            let revision = entry.revision.cast_signed();
+            let mut transaction = self.begin().await?;
+            answers::raise(&mut transaction, revision - 1, revision).await?;
+            for edit in &entry.edits {
+                write(&mut transaction, edit).await?;
+            }
+            let previous: Option<String> = sqlx::query_scalar("SELECT hash FROM history WHERE revision = $1")
+                .bind(revision - 1)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let row = Row::new(entry, previous.as_deref().unwrap_or(START))?;
+            append(&mut transaction, &row).await?;
+            if let Some(answer) = answer {
+                answers::keep(&mut transaction, answer).await?;
+            }
+            if let Database::Server(_) = self.database {
+                transaction.execute(postgres::TELL).await?;
+            }
+            transaction.commit().await?;
+            Ok(row.hash)
+        })
+        .await
     }
 
     /// Changes below revision `before`, newest first.
@@ -232,12 +214,10 @@ impl Store {
     ///
     /// When the database cannot be read.
     pub async fn history(&self, before: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        let rows: Vec<Row> =
-            sqlx::query_as("SELECT * FROM history WHERE revision < $1 ORDER BY revision DESC LIMIT $2")
-                .bind(i64::try_from(before).unwrap_or(i64::MAX))
-                .bind(i64::from(limit))
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query_as::<_, Row>(history!("WHERE revision < $1 ORDER BY revision DESC LIMIT $2"))
+            .bind(i64::try_from(before).unwrap_or(i64::MAX))
+            .bind(i64::from(limit));
+        let rows = within(async { Ok(rows.fetch_all(&self.pool).await?) }).await?;
         Ok(rows.into_iter().map(Row::entry).collect::<Result<_, _>>()?)
     }
 
@@ -248,9 +228,8 @@ impl Store {
     /// When the database cannot be read.
     pub async fn edits_since(&self, revision: u64) -> Result<Vec<Edit>, StoreError> {
         let rows = sqlx::query("SELECT edits FROM history WHERE revision > $1 ORDER BY revision DESC")
-            .bind(i64::try_from(revision).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(i64::try_from(revision).unwrap_or(i64::MAX));
+        let rows = within(async { Ok(rows.fetch_all(&self.pool).await?) }).await?;
         let mut edits = Vec::new();
         for row in rows {
             let text: String = row.try_get("edits")?;
@@ -260,43 +239,21 @@ impl Store {
     }
 }
 
-/// Statements wait for other processes by themselves, except the one that switches a new database to
-/// WAL: SQLite refuses it at once, lest two that switch wait for each other.
-async fn connect(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
-    let deadline = Instant::now() + BUSY;
-    loop {
-        match SqlitePoolOptions::new().max_connections(4).connect_with(options.clone()).await {
-            Err(error) if code(&error) == Some(SQLITE_BUSY) && Instant::now() < deadline => {
-                tokio::time::sleep(AGAIN).await;
-            }
-            connected => return connected,
-        }
-    }
+/// What the database does not do in time is given up: a machine that has gone answers nothing, ever.
+async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(StoreError::Silent))
 }
 
-const SQLITE_BUSY: u32 = 5;
-
-/// SQLite's primary result code, <https://sqlite.org/rescode.html>.
-fn code(error: &sqlx::Error) -> Option<u32> {
-    let extended: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(extended & 0xff)
+/// The revision, and each resource's kind, name and body.
+async fn resources(
+    connection: &mut AnyConnection,
+) -> Result<(i64, Vec<(String, String, String)>), sqlx::Error> {
+    let revision = sqlx::query_scalar("SELECT revision FROM revision").fetch_one(&mut *connection).await?;
+    let resources = sqlx::query_as("SELECT kind, name, body FROM resource").fetch_all(connection).await?;
+    Ok((revision, resources))
 }
 
-/// What happened, and what to do where that is known.
-fn sentence(error: &sqlx::Error) -> String {
-    let what =
-        error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-    let todo = match code(error) {
-        Some(SQLITE_BUSY) => "another process holds it: find out which, and end it",
-        Some(3 | 8 | 14) => "the file and its folder must be there and writable for this user",
-        Some(11 | 26) => "restore it from a backup, or name another file",
-        Some(13) => "make room on its disk",
-        _ => return what,
-    };
-    format!("{what}: {todo}")
-}
-
-async fn write(transaction: &mut Transaction<'_, Sqlite>, edit: &Edit) -> Result<(), StoreError> {
+async fn write(connection: &mut AnyConnection, edit: &Edit) -> Result<(), sqlx::Error> {
     let (kind, name) = (edit.kind.as_str(), &edit.name);
     let query = match &edit.after {
         None => sqlx::query("DELETE FROM resource WHERE kind = $1 AND name = $2").bind(kind).bind(name),
@@ -308,27 +265,22 @@ async fn write(transaction: &mut Transaction<'_, Sqlite>, edit: &Edit) -> Result
         .bind(name)
         .bind(body.to_string()),
     };
-    query.execute(&mut **transaction).await?;
-    Ok(())
+    query.execute(connection).await.map(drop)
 }
 
-/// Chains the rows that were written before there was a chain.
-async fn chain_all(transaction: &mut Transaction<'_, Sqlite>) -> Result<(), StoreError> {
-    let mut previous = START.to_owned();
-    let mut revision = 0;
-    // Row by row: a history need not fit into memory.
-    while let Some(row) =
-        sqlx::query_as::<_, Row>("SELECT * FROM history WHERE revision > $1 ORDER BY revision LIMIT 1")
-            .bind(revision)
-            .fetch_optional(&mut **transaction)
-            .await?
-    {
-        (revision, previous) = (row.revision, row.hash_after(&previous));
-        sqlx::query("UPDATE history SET hash = $1 WHERE revision = $2")
-            .bind(&previous)
-            .bind(revision)
-            .execute(&mut **transaction)
-            .await?;
-    }
-    Ok(())
+async fn append(connection: &mut AnyConnection, row: &Row) -> Result<(), sqlx::Error> {
+    let insert = sqlx::query(
+        "INSERT INTO history (revision, at_ms, actor, source, address, reason, summary, edits, hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(row.revision)
+    .bind(row.at_ms)
+    .bind(&row.actor)
+    .bind(&row.source)
+    .bind(&row.address)
+    .bind(&row.reason)
+    .bind(&row.summary)
+    .bind(&row.edits)
+    .bind(&row.hash);
+    insert.execute(connection).await.map(drop)
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rampart_engine::policy::Problem;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::conflict::{Basis, Conflict};
 use crate::head::Head;
 use crate::model::{Change, Kind, Refusal};
 use crate::published::{Current, Published};
-use crate::store::{Entry, Store, StoreError};
+use crate::store::{Answer, Entry, Store, StoreError};
 
 /// How often other processes on the same database are looked for.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -39,6 +39,17 @@ pub struct Submission {
     pub reason: String,
     /// Only say what would happen.
     pub dry_run: bool,
+    /// Under which key the asker may ask again, where an answer does not arrive.
+    pub key: Option<Key>,
+}
+
+/// An idempotency key. A change that was made under it is answered again and not made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// What the asker chose.
+    pub name: String,
+    /// The same for the same request only.
+    pub request: String,
 }
 
 /// A change that was accepted.
@@ -82,6 +93,9 @@ pub enum WriteError {
     /// The revision to go back to does not exist.
     #[error("there is no revision {0} to go back to")]
     NoSuchRevision(u64),
+    /// The key was used for something else.
+    #[error("the idempotency key `{0}` was used for another request: a new request takes a new key")]
+    KeyReused(String),
     /// The change was broken off; whether it was made, the history says.
     #[error("the change was broken off: the history says whether it was made")]
     Interrupted,
@@ -148,6 +162,8 @@ impl Writer {
         // A task of its own: an asker who hangs up drops this future, and a change that is durable
         // must be published all the same.
         let turn = tokio::spawn(async move {
+            // Where the database is away, all who ask wait at once, and not one after another.
+            writer.store.revision().await?;
             let _turn = writer.one_at_a_time.lock().await;
             writer.submit_in_turn(&submission).await
         });
@@ -171,20 +187,36 @@ impl Writer {
         }
     }
 
-    /// Takes up what other processes write to the same database, for as long as it is polled.
+    /// Takes up what other processes write to the same database, for as long as it is polled. Where
+    /// they tell, that is at once; since what is told can be lost, the database is asked as well.
     pub async fn follow(&self) {
+        let told = Notify::new();
+        tokio::select! {
+            () = self.store.listen(&told) => {}
+            () = self.poll(&told) => {}
+        }
+    }
+
+    async fn poll(&self, told: &Notify) {
         let mut every = tokio::time::interval(FOLLOW);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = String::new();
+        let mut before = String::new();
         loop {
-            every.tick().await;
-            let _turn = self.one_at_a_time.lock().await;
-            // Trouble that lasts is told once.
-            let trouble = self.newest().await.err().map(|error| error.to_string()).unwrap_or_default();
-            if trouble != told && !trouble.is_empty() {
-                tracing::error!("changes of other processes cannot be taken up: {trouble}");
+            tokio::select! {
+                _ = every.tick() => {}
+                () = told.notified() => {}
             }
-            told = trouble;
+            let _turn = self.one_at_a_time.lock().await;
+            // Trouble that lasts is told once, and so is its end.
+            let trouble = self.newest().await.err().map(|error| error.to_string()).unwrap_or_default();
+            match (before.is_empty(), trouble.is_empty()) {
+                (false, true) => tracing::info!("changes are taken up again"),
+                (_, false) if trouble != before => {
+                    tracing::error!("changes of other processes cannot be taken up: {trouble}");
+                }
+                _ => {}
+            }
+            before = trouble;
         }
     }
 
@@ -204,6 +236,12 @@ impl Writer {
     }
 
     async fn attempt(&self, now: &Arc<Head>, submission: &Submission) -> Result<Accepted, WriteError> {
+        let key = submission.key.as_ref().filter(|_| !submission.dry_run);
+        if let Some(key) = key
+            && let Some(accepted) = self.answered(now, key).await?
+        {
+            return Ok(accepted);
+        }
         self.check_basis(now, submission).await?;
         let since = match submission.change {
             Change::Revert(to) if to > now.revision => return Err(WriteError::NoSuchRevision(to)),
@@ -220,15 +258,27 @@ impl Writer {
         let applied = !submission.dry_run;
         if edits.is_empty() {
             let (head, summary) = (Arc::clone(now), "nothing to change".to_owned());
-            return Ok(Accepted { head, applied, summary, warnings: Vec::new() });
+            let accepted = Accepted { head, applied, summary, warnings: Vec::new() };
+            if let Some(key) = key {
+                self.store.keep(&answer(key, &accepted)).await?;
+            }
+            return Ok(accepted);
         }
         let mut summary = edits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         if let Change::Revert(to) = submission.change {
             summary = format!("back to revision {to}: {summary}");
         }
+        // A text of PostgreSQL holds any character but this one; JSON escapes it.
+        let summary = summary.replace('\0', "\u{fffd}");
         let next = now.followed_by(now.revision + u64::from(applied), state, subject);
         let next = Arc::new(next.map_err(|problems| WriteError::Senseless(shorten(problems, subject)))?);
         let warnings = next.warnings_since(now);
+        let accepted = Accepted {
+            head: Arc::clone(&next),
+            applied,
+            summary: summary.clone(),
+            warnings: shorten(warnings.clone(), subject),
+        };
         if applied {
             let entry = Entry {
                 revision: next.revision,
@@ -240,13 +290,32 @@ impl Writer {
                 summary: summary.clone(),
                 edits,
             };
-            let hash = self.store.commit(&entry).await?;
+            let hash = self.store.commit(&entry, key.map(|key| answer(key, &accepted)).as_ref()).await?;
             self.set(&next);
             // With the hash, whoever collects the log can prove that no row was taken away since.
             tracing::info!(revision = entry.revision, actor = entry.actor, hash, "{summary}");
             log(next.revision, &warnings);
         }
-        Ok(Accepted { head: next, applied, summary, warnings: shorten(warnings, subject) })
+        Ok(accepted)
+    }
+
+    /// What was answered under this key: what is stored of it, and the state at its revision.
+    async fn answered(&self, now: &Arc<Head>, key: &Key) -> Result<Option<Accepted>, WriteError> {
+        let Some(answer) = self.store.answer(&key.name, now_ms()).await? else { return Ok(None) };
+        if answer.request != key.request {
+            return Err(WriteError::KeyReused(key.name.clone()));
+        }
+        let revision = answer.revision.cast_unsigned();
+        if revision > now.revision {
+            return Err(StoreError::Overtaken(now.revision).into());
+        }
+        let since = self.store.edits_since(revision).await?;
+        let state = Change::Revert(revision).apply(&now.state, &since)?;
+        let head = Arc::new(Head::new(revision, state, None).map_err(WriteError::Senseless)?);
+        let warnings =
+            serde_json::from_str::<Vec<(String, String)>>(&answer.warnings).map_err(StoreError::from)?;
+        let warnings = warnings.into_iter().map(|(field, problem)| Problem { field, problem }).collect();
+        Ok(Some(Accepted { head, applied: true, summary: answer.summary, warnings }))
     }
 
     /// Whether what the asker has seen is what is there.
@@ -302,6 +371,20 @@ fn shorten(mut problems: Vec<Problem>, subject: Option<(Kind, &str)>) -> Vec<Pro
         }
     }
     problems
+}
+
+/// What is kept of an answer, besides what the history has.
+fn answer(key: &Key, accepted: &Accepted) -> Answer {
+    let warnings: Vec<_> =
+        accepted.warnings.iter().map(|warning| (&warning.field, &warning.problem)).collect();
+    Answer {
+        idempotency_key: key.name.clone(),
+        request: key.request.clone(),
+        at_ms: now_ms(),
+        revision: accepted.head.revision.cast_signed(),
+        summary: accepted.summary.clone(),
+        warnings: serde_json::json!(warnings).to_string(),
+    }
 }
 
 fn now_ms() -> i64 {

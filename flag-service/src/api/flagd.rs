@@ -6,7 +6,6 @@ use axum::response::Response;
 use super::{Api, tagged};
 use crate::flagd::export;
 
-
 /// All flags as a flagd definition
 #[utoipa::path(get, path = "/api/v1/flagd", tag = "openfeature", responses((status = 200, body = Object)))]
 pub(super) async fn definition(State(api): State<Api>) -> Response {

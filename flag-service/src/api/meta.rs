@@ -1,24 +1,31 @@
-//! What every write carries besides its body: who, why, on what basis, and whether only to try.
+//! What every write carries besides its body: who, why, on what basis, whether only to try, and the
+//! key under which it may be sent again.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, Query};
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::format;
 use super::problem::Problem;
 use crate::conflict::Basis;
 use crate::model::Change;
-use crate::writer::Submission;
+use crate::writer::{Key, Submission};
 
 /// Longest actor or reason, in bytes; what is longer is cut.
 const LONGEST: usize = 1_000;
+/// Longest idempotency key, in bytes.
+const LONGEST_KEY: usize = 255;
 
 /// See the module.
 pub(super) struct Meta {
@@ -30,6 +37,7 @@ pub(super) struct Meta {
     /// Whether it is refused where something is there already.
     pub(super) only_new: bool,
     dry_run: bool,
+    key: Option<Key>,
 }
 
 /// A misspelt wish to try must not become a change.
@@ -45,8 +53,8 @@ pub(super) struct Switches {
 impl Meta {
     /// The submission of a change.
     pub(super) fn submit(self, change: Change) -> Submission {
-        let Self { actor, reason, source, address, based_on, only_new, dry_run } = self;
-        Submission { change, based_on, only_new, actor, source, address, reason, dry_run }
+        let Self { actor, reason, source, address, based_on, only_new, dry_run, key } = self;
+        Submission { change, based_on, only_new, actor, source, address, reason, dry_run, key }
     }
 }
 
@@ -81,8 +89,46 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
             based_on,
             only_new,
             dry_run: switches.dry_run,
+            key: parts.extensions.get().cloned(),
         })
     }
+}
+
+/// Reads `Idempotency-Key`, and tells by what it is sent with whether it is the same request that is sent
+/// again: by method, path, query, body, and the headers that say on what basis and who asks.
+pub(super) async fn idempotency_key(mut request: Request, next: Next) -> Result<Response, Problem> {
+    let Some(key) = request.headers().get("idempotency-key") else { return Ok(next.run(request).await) };
+    let name = key_name(key).ok_or_else(|| {
+        let detail = format!(
+            "`Idempotency-Key` is 1 to {LONGEST_KEY} visible ASCII characters, with or without quotes"
+        );
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })?;
+    let (parts, body) = request.into_parts();
+    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &())
+        .await
+        .map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let mut digest = Sha256::new();
+    let said = ["if-match", "if-none-match", "x-rampart-actor"]
+        .map(|name| parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default());
+    let target = format!("{} {}", parts.method, parts.uri);
+    for part in [target.as_bytes(), &body].into_iter().chain(said) {
+        // Its length first, so that no two requests read the same.
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    let hash = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    request = Request::from_parts(parts, body.into());
+    request.extensions_mut().insert(Key { name, request: hash });
+    Ok(next.run(request).await)
+}
+
+/// A string as RFC 8941 writes it, without escapes; or the same without its quotes.
+fn key_name(header: &HeaderValue) -> Option<String> {
+    let text = header.to_str().ok()?;
+    let name = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    ((1..=LONGEST_KEY).contains(&name.len()) && name.bytes().all(plain)).then(|| name.to_owned())
 }
 
 /// A header as text for the history: UTF-8, no control characters, not endless.
@@ -124,12 +170,12 @@ fn basis(headers: &HeaderMap) -> Option<Basis> {
 /// A body, JSON or YAML.
 pub(super) struct Body(pub(super) Value);
 
-impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
+impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let headers = request.headers().clone();
-        let bytes = axum::body::Bytes::from_request(request, state)
+        let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|error| Problem::new(error.status(), error.body_text()))?;
         format::read(&headers, &bytes).map(Self)

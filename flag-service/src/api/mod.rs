@@ -84,6 +84,7 @@ pub fn router(api: Api) -> Router {
         })
         .layer(axum::Extension(openapi::complete(document)))
         .layer(axum::middleware::from_fn(format::negotiate))
+        .layer(axum::middleware::from_fn(meta::idempotency_key))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::from_fn(origin::same_origin))
         .with_state(api)

@@ -221,6 +221,9 @@ pub(super) struct WriteHeaders {
     /// Only make what is new
     #[param(required = false, rename = "If-None-Match", inline)]
     if_none_match: Anything,
+    /// A text of one's own, new for each change: the same request under the same key is answered as before
+    #[param(required = false, rename = "Idempotency-Key", max_length = 255, pattern = r"^[!#-\[\]-~]+$")]
+    idempotency_key: String,
     /// Who asks, for the history
     #[param(required = false, rename = "X-Rampart-Actor")]
     actor: String,

@@ -123,6 +123,7 @@ impl From<WriteError> for Problem {
             WriteError::Incomprehensible(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),
             WriteError::Senseless(problems) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
                 .with(problems.into_iter().map(FieldProblem::from)),
+            WriteError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             WriteError::NoSuchRevision(_) => Self::new(StatusCode::NOT_FOUND, detail),
             WriteError::Interrupted => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
             WriteError::Store(error) => error.into(),

@@ -199,10 +199,12 @@ struct Ready {
     revision: u64,
 }
 
-/// The store can be used, so that a change would be taken.
+/// The store can be used, so that a change would be taken. Asked every second, it logs nothing: whoever
+/// follows the store does.
 #[utoipa::path(get, path = "/ready", tag = "service", responses((status = 200, body = Ready), Reading))]
 pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
-    api.writer.store().history(0, 1).await?;
+    let asked = api.writer.store().history(0, 1).await;
+    asked.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     let revision = api.writer.head().revision;
     Ok(axum::Json(Ready { status: "ready", revision }).into_response())
 }

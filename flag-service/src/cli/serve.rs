@@ -2,20 +2,19 @@
 
 use std::io::{IsTerminal as _, stderr};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
+use super::backup::DatabaseOption;
 use super::client::Failure;
 use crate::serve::{Options, serve};
 use crate::xds::translate::DataPlane;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// SQLite file; created where there is none
-    #[arg(long, env = "RAMPART_DATABASE", default_value = "rampart.db", value_name = "FILE")]
-    database: PathBuf,
+    #[command(flatten)]
+    database: DatabaseOption,
     /// Where the REST API listens. It has no access control yet: keep it on loopback
     #[arg(long, env = "RAMPART_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     http: SocketAddr,
@@ -50,6 +49,7 @@ impl Serve {
             .init();
         let Self { database, http, xds, flagd, listen, filter, vm_id } = self;
         let data_plane = DataPlane { listen, filter, vm_id };
+        let database = database.database;
         Ok(serve(Options { database, http, xds, flagd, data_plane }).await?)
     }
 }

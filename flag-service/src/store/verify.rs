@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use futures::StreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::AnyConnection;
 use utoipa::ToSchema;
 
 use super::chain::{Row, START};
-use super::{Store, StoreError};
+use super::{Store, StoreError, resources};
 use crate::model::Edit;
 
 /// A history that fits.
@@ -29,27 +30,27 @@ impl Store {
     /// [`StoreError::Altered`] with the first row that does not fit; or when the database cannot be read.
     pub async fn verify(&self, head: Option<&str>) -> Result<Chain, StoreError> {
         // One transaction, so that a change made meanwhile is either in all tables or in none.
-        let mut transaction = self.pool.begin().await?;
-        let mut walk = Walk::new(head);
-        let mut rows =
-            sqlx::query_as::<_, Row>("SELECT * FROM history ORDER BY revision").fetch(&mut *transaction);
-        while let Some(row) = rows.next().await {
-            match row {
-                Ok(row) => walk.step(&row)?,
-                // SQLite keeps what it is given: a number may have become a text, a text bytes.
-                Err(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
-                    return Err(walk.altered(&format!("a row that reads was expected: {error}")));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        drop(rows);
-        let revision: i64 =
-            sqlx::query_scalar("SELECT revision FROM revision").fetch_one(&mut *transaction).await?;
-        let resources: Vec<(String, String, String)> =
-            sqlx::query_as("SELECT kind, name, body FROM resource").fetch_all(&mut *transaction).await?;
-        walk.end(revision, resources)
+        verify(&mut *self.snapshot().await?, head).await
     }
+}
+
+/// The same, as a transaction sees it.
+pub(super) async fn verify(connection: &mut AnyConnection, head: Option<&str>) -> Result<Chain, StoreError> {
+    let mut walk = Walk::new(head);
+    let mut rows = sqlx::query_as::<_, Row>(history!("ORDER BY revision")).fetch(&mut *connection);
+    while let Some(row) = rows.next().await {
+        match row {
+            Ok(row) => walk.step(&row)?,
+            // SQLite keeps what it is given: a number may have become a text, a text bytes.
+            Err(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
+                return Err(walk.altered(&format!("a row that reads was expected: {error}")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    drop(rows);
+    let (revision, resources) = resources(connection).await?;
+    walk.end(revision, resources)
 }
 
 /// How far the walk has come.

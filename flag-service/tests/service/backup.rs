@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rampart::model::{Edit, Kind};
-use rampart::store::{Entry, Store, backup, restore};
+use rampart::store::{Chain, Database, Entry, Store, backup};
 use serde_json::json;
 use sqlx::sqlite::SqlitePool;
 
-use crate::support::{Service, open, put};
+use crate::support::{Service, database, on_a_server, open, put};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_during_writes_is_of_one_moment() {
@@ -29,7 +29,7 @@ async fn a_backup_during_writes_is_of_one_moment() {
             }
         }
     });
-    let database = dir.path().join("rampart.db");
+    let database = database(dir.path());
     let mut rows = 0;
     for number in 0..5 {
         let (file, restored) =
@@ -38,7 +38,7 @@ async fn a_backup_during_writes_is_of_one_moment() {
         assert!(chain.rows >= rows, "{} after {rows}", chain.rows);
         rows = chain.rows;
         assert_eq!(restore(&file, &restored, false).await.unwrap(), chain);
-        let (revision, state) = Store::open(&restored).await.unwrap().load().await.unwrap();
+        let (revision, state) = Store::open(&Database::File(restored)).await.unwrap().load().await.unwrap();
         assert_eq!(u64::try_from(state.flags.len()).unwrap(), revision);
         assert_eq!(revision, rows);
     }
@@ -54,7 +54,7 @@ async fn a_damaged_backup_is_refused_and_nothing_is_left() {
     }
     let dir = service.dir.path();
     let good = dir.join("good");
-    backup(&dir.join("rampart.db"), &good).await.unwrap();
+    backup(&database(dir), &good).await.unwrap();
     let altered = async |statement: &'static str| {
         let file = dir.join("altered");
         fs::copy(&good, &file).unwrap();
@@ -87,7 +87,7 @@ async fn a_backup_that_makes_no_sense_is_refused() {
     let said = String::new;
     let (actor, source, address, reason, summary) = (said(), said(), said(), said(), said());
     let entry = Entry { revision: 1, at_ms: 0, actor, source, address, reason, summary, edits: vec![edit] };
-    Store::open(&file).await.unwrap().commit(&entry).await.unwrap();
+    Store::open(&Database::File(file.clone())).await.unwrap().commit(&entry, None).await.unwrap();
     let said = refused(dir.path(), &file).await;
     assert!(said.contains("makes no sense to this version") && said.contains("nobody"), "{said}");
 }
@@ -98,12 +98,15 @@ async fn nothing_is_overwritten_unasked() {
     let path = |name: &str| dir.path().join(name);
     let writer = open(dir.path()).await;
     put(&writer, "f", json!({})).await.unwrap();
-    fs::set_permissions(path("rampart.db"), Permissions::from_mode(0o640)).unwrap();
-    let older = backup(&path("rampart.db"), &path("older")).await.unwrap();
+    let source = database(dir.path());
+    if let Database::File(file) = &source {
+        fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
+    }
+    let older = backup(&source, &path("older")).await.unwrap();
     put(&writer, "g", json!({})).await.unwrap();
-    let newer = backup(&path("rampart.db"), &path("newer")).await.unwrap();
+    let newer = backup(&source, &path("newer")).await.unwrap();
     let before = fs::read(path("older")).unwrap();
-    let taken = backup(&path("rampart.db"), &path("older")).await.unwrap_err().to_string();
+    let taken = backup(&source, &path("older")).await.unwrap_err().to_string();
     assert!(taken.contains("exists already"), "{taken}");
     assert_eq!(fs::read(path("older")).unwrap(), before);
     fs::write(path("database"), "").unwrap();
@@ -113,7 +116,9 @@ async fn nothing_is_overwritten_unasked() {
     assert_eq!(revision(&path("database")).await, 1);
     assert_eq!(restore(&path("newer"), &path("database"), true).await.unwrap(), newer);
     assert_eq!(revision(&path("database")).await, 2);
-    assert_eq!(fs::metadata(path("database")).unwrap().permissions().mode() & 0o777, 0o640);
+    // What a server's users only were to see is for its owner only.
+    let mode = if on_a_server() { 0o600 } else { 0o640 };
+    assert_eq!(fs::metadata(path("database")).unwrap().permissions().mode() & 0o777, mode);
     // Over what is no database any more, there is no other way.
     fs::write(path("database"), [0x55; 9000]).unwrap();
     assert_eq!(restore(&path("older"), &path("database"), true).await.unwrap(), older);
@@ -127,9 +132,13 @@ async fn a_database_in_use_is_not_replaced() {
     let head = service.writer.store().verify(None).await.unwrap().head;
     assert_eq!((copied.code, copied.stdout), (Some(0), format!("copy is a backup: 1 rows, head {head}\n")));
     service.flag("f", 20).await;
-    let refused = service.run(&["restore", "copy", "--force"]).await;
+    let (arguments, reason) = match on_a_server() {
+        true => (&["restore", "copy"][..], "the database holds revision 2 already"),
+        false => (&["restore", "copy", "--force"][..], "another process holds it"),
+    };
+    let refused = service.run(arguments).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    assert!(refused.stderr.contains("another process holds it"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(reason), "{}", refused.stderr);
     service.flag("f", 30).await;
     assert_eq!(service.writer.store().verify(None).await.unwrap().rows, 3);
     let elsewhere = service.run(&["restore", "copy", "--database", "other.db"]).await;
@@ -139,6 +148,10 @@ async fn a_database_in_use_is_not_replaced() {
         "{}",
         elsewhere.stderr
     );
+}
+
+async fn restore(backup: &Path, file: &Path, force: bool) -> anyhow::Result<Chain> {
+    rampart::store::restore(backup, &Database::File(file.to_owned()), force).await
 }
 
 /// Why a backup is not restored; nothing new may be in the folder.

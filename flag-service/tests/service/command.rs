@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::support::Service;
+use crate::support::{Service, argument};
 
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -211,6 +211,7 @@ pub(crate) async fn run(dir: &Path, api: &str, arguments: &[&str]) -> Ran {
 pub(crate) fn command(dir: &Path, api: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rampart"));
     command.args(arguments).current_dir(dir).env("RAMPART_API", api).env("USER", "amina").kill_on_drop(true);
+    command.env("RAMPART_DATABASE", argument(dir));
     command
 }
 

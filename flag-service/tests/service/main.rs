@@ -1,5 +1,6 @@
-//! The flag service in process: a real SQLite file, the real router on a free port, and the real
-//! `rampart` command against it. No Envoy; nothing here knows what is sent to one.
+//! The flag service in process: a real database, the real router on a free port, and the real
+//! `rampart` command against it. No Envoy; nothing here knows what is sent to one. The database is a
+//! SQLite file; `flag-service/tests/postgres` runs the same on PostgreSQL.
 //!
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
 //! - `audit`: what the history proves, and what it finds.
@@ -11,9 +12,11 @@
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `formats`: JSON, YAML and pages, in and out.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
+//! - `keys`: writes that are sent again.
 //! - `ofrep`: what an OpenFeature client is answered.
 //! - `openapi`: what the API says of itself.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
+//! - `schema`: databases of other versions.
 //! - `sync`: what an application gets that evaluates flags itself.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
@@ -22,16 +25,18 @@
 mod api;
 mod audit;
 mod backup;
-mod command;
+pub(crate) mod command;
 mod conditions;
 mod durability;
 mod explain;
 mod flags;
 mod formats;
 mod imports;
+mod keys;
 mod ofrep;
 mod openapi;
 mod process;
-mod support;
+mod schema;
+pub(crate) mod support;
 mod sync;
 mod writes;

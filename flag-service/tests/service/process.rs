@@ -156,7 +156,7 @@ async fn to(service: &Service, arguments: &[&str], stdout: Stdio) -> Ran {
 }
 
 async fn serve(dir: &Path) -> Serve {
-    let arguments = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--database", "rampart.db"];
+    let arguments = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0"];
     let mut process = command(dir, "", &arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut line = String::new();

@@ -1,17 +1,21 @@
 //! A service of one's own for each test, and short words for talking to it.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rampart::api::{Api, router};
 use rampart::conflict::Basis;
 use rampart::model::Change;
-use rampart::store::Store;
+use rampart::store::{Database, Store};
 use rampart::writer::{Accepted, Submission, WriteError, Writer};
 use rampart::xds::fleet::Fleet;
+use rampart_tests::postgres::Postgres;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use sqlx::{AnyPool, AssertSqlSafe};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -36,7 +40,11 @@ pub(crate) struct Answer {
 
 impl Service {
     pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// On the database of a folder.
+    pub(crate) async fn start_in(dir: TempDir) -> Self {
         let writer = open(dir.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -124,10 +132,57 @@ pub(crate) async fn answer(request: RequestBuilder) -> Answer {
     Answer { status, headers, body: answer.json().await.unwrap() }
 }
 
-/// The writer over the database in this folder.
+/// Whether this is the suite on PostgreSQL.
+pub(crate) fn on_a_server() -> bool {
+    env!("CARGO_CRATE_NAME") == "postgres"
+}
+
+/// The server of this process's tests; it ends with the process.
+pub(crate) fn server() -> &'static Postgres {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    SERVER.get_or_init(|| Postgres::start().unwrap())
+}
+
+/// The database of this folder: a file in it, or one on the server of which a file in it tells.
+pub(crate) fn database(dir: &Path) -> Database {
+    if !on_a_server() {
+        return Database::File(dir.join("rampart.db"));
+    }
+    let file = dir.join("url");
+    let url = fs::read_to_string(&file).unwrap_or_else(|_| {
+        let url = server().database().unwrap();
+        fs::write(&file, &url).unwrap();
+        url
+    });
+    Database::Server(url)
+}
+
+/// The same, as `--database` takes it.
+pub(crate) fn argument(dir: &Path) -> String {
+    match database(dir) {
+        Database::File(file) => file.display().to_string(),
+        Database::Server(url) => url,
+    }
+}
+
+/// The writer over the database of this folder.
 pub(crate) async fn open(dir: &Path) -> Arc<Writer> {
-    let store = Store::open(&dir.join("rampart.db")).await.unwrap();
+    let store = Store::open(&database(dir)).await.unwrap();
     Arc::new(Writer::start(store).await.unwrap())
+}
+
+/// The database of this folder, for what nobody else does to it.
+pub(crate) async fn pool(dir: &Path) -> AnyPool {
+    install_default_drivers();
+    let url = match database(dir) {
+        Database::File(file) => format!("sqlite://{}?mode=rwc", file.display()),
+        Database::Server(url) => url,
+    };
+    AnyPoolOptions::new().max_connections(2).connect(&url).await.unwrap()
+}
+
+pub(crate) async fn execute(pool: &AnyPool, statement: &str) {
+    sqlx::query(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
 }
 
 pub(crate) fn submission(change: Change) -> Submission {
@@ -140,6 +195,7 @@ pub(crate) fn submission(change: Change) -> Submission {
         address: None,
         reason: String::new(),
         dry_run: false,
+        key: None,
     }
 }
 

@@ -88,6 +88,18 @@ async fn of_many_who_saw_the_same_revision_one_wins() {
 }
 
 #[tokio::test]
+async fn any_character_of_a_name_is_kept() {
+    let service = Service::start().await;
+    service.flag("f", 0).await;
+    let names = json!(["a\u{0}b", "größe", "\u{1f600}", "'\"\\"]);
+    service.send("PATCH", "/api/v1/flags/f", &json!({"organisations": {"on": names}})).await.ok();
+    let kept = open(service.dir.path()).await.head();
+    assert_eq!(kept.state, service.writer.head().state);
+    assert_eq!(service.get("/api/v1/flags/f").await.ok()["organisations"]["on"], names);
+    service.writer.store().verify(None).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_revert_is_a_new_revision_that_the_history_calls_so() {
     let service = Service::start().await;
     service.flag("f", 10).await;
