@@ -28,6 +28,7 @@
 //! - `pushes`: many policies, one after another.
 //! - `reference`: the API does what its own document says.
 //! - `refusals`: changes that are refused, and changes that are taken back.
+//! - `replicas`: several services on one database, and services that are killed in the midst of changes.
 //! - `resilience`: parts that come late, go away and come back.
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
 //! - `routing`: where requests go, by caller, flag and path.
@@ -57,6 +58,7 @@ mod presets;
 mod pushes;
 mod reference;
 mod refusals;
+mod replicas;
 mod resilience;
 mod rollout;
 mod routing;
