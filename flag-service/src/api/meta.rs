@@ -109,7 +109,7 @@ pub(super) async fn idempotency_key(mut request: Request, next: Next) -> Result<
         .await
         .map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let mut digest = Sha256::new();
-    let said = ["if-match", "if-none-match", "x-rampart-actor"]
+    let said = ["content-type", "if-match", "if-none-match", "x-rampart-actor"]
         .map(|name| parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default());
     let target = format!("{} {}", parts.method, parts.uri);
     for part in [target.as_bytes(), &body].into_iter().chain(said) {
