@@ -58,7 +58,7 @@ fn url(file: &Path) -> String {
     for byte in path.as_os_str().as_bytes() {
         match byte {
             b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                url.push(char::from(*byte))
+                url.push(char::from(*byte));
             }
             byte => drop(write!(url, "%{byte:02X}")),
         }
@@ -77,7 +77,7 @@ pub(super) async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     ensure!(tables == 3, "{} is no database of Rampart: name another file", from.display());
     let copying = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
     copying.execute(&mut connection).await.map_err(explain)?;
-    Ok(connection.close().await.map_err(explain)?)
+    connection.close().await.map_err(explain)
 }
 
 /// Fails while another process has the database open: it would go on with the file that is replaced.
