@@ -3,7 +3,11 @@
 
 mod policy;
 
-use crate::{issuer::Key, random::Random};
+use crate::{
+    corpus::keys::{ALGORITHMS, Keys},
+    issuer::{Key, base64url, unsigned},
+    random::Random,
+};
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -31,6 +35,8 @@ pub struct Arbitrary {
     random: Random,
     /// One key for each issuer, and one that calls itself the first's and that no policy knows.
     keys: [Key; 3],
+    /// Keys of every other kind, which both issuers have.
+    others: Keys,
 }
 
 impl Arbitrary {
@@ -44,6 +50,7 @@ impl Arbitrary {
         Ok(Self {
             random: Random::new(seed),
             keys: [Key::p256("one")?, Key::p256("two")?, Key::p256("one")?],
+            others: Keys::generate()?,
         })
     }
 
@@ -109,7 +116,8 @@ impl Arbitrary {
             self.one_of(&PATHS).to_owned()
         } else {
             let pattern = routes[self.random.below(routes.len())]["path"].as_str().unwrap_or_default();
-            pattern.replace("{id}", "7").replace("{any}", "x").replace("{*rest}", "1/2/3")
+            let [id, any] = ["7", "x"].map(|other| self.one_of(&[other, ORGANISATIONS[0], ORGANISATIONS[1]]));
+            pattern.replace("{id}", id).replace("{any}", any).replace("{*rest}", "1/2/3")
         };
         format!("/api/v1/modules/{version}/{namespace}{path}{query}")
     }
@@ -120,7 +128,9 @@ impl Arbitrary {
             "iss": ISSUERS[issuer], "aud": ["rampart", "others"], "exp": NOW + 3_600, "jti": format!("t{}", self.random.below(20)),
             "sub": self.one_of(&SUBJECTS), "org_id": self.one_of(&ORGANISATIONS),
             "permissions": self.some_of(&PERMISSIONS), "roles": self.some_of(&ROLES),
-            "tenant": {"tier": self.one_of(&["gold", "tin"])},
+            "tenant": {"tier": self.one_of(&["gold", "tin"]), "id": self.one_of(&ORGANISATIONS)},
+            "https://one.test/roles": self.some_of(&ROLES), "scope": self.some_of(&PERMISSIONS).join(" "),
+            "access": {"of": {"permissions": self.some_of(&PERMISSIONS)}},
         });
         let mut key = issuer;
         let mut remove = |name| drop(claims.as_object_mut().and_then(|claims| claims.remove(name)));
@@ -129,22 +139,34 @@ impl Arbitrary {
             1 => claims["nbf"] = json!(NOW + 5_000),
             2 => claims["aud"] = json!("elsewhere"),
             3 => claims["iss"] = json!("https://elsewhere.test"),
-            5 => key = 2,
+            5 | 15 => key = 2,
             // The other issuer's key under this one's name.
             6 => key = 1 - issuer,
             4 => remove("exp"),
             7..10 => remove("org_id"),
             10 => claims["org_id"] = json!("z\u{fc}rich"),
             11 => claims["roles"] = json!("analyst owner"),
+            // What a header would not carry as it is.
+            12 => claims["org_id"] = json!("acme "),
+            13 => claims["sub"] = json!(" alice"),
+            14 => claims["roles"] = json!(["owner ", "analyst"]),
             _ => {}
         }
-        let token = self.keys[key].sign(&claims)?;
+        let token =
+            if self.chance(15) { self.signed_by_another(&claims)? } else { self.keys[key].sign(&claims)? };
         Ok(match self.random.below(40) {
             0 => token.replace('.', ""),
             1 => format!("{token}x"),
             2 => token.replace("ey", "e"),
             _ => token,
         })
+    }
+
+    /// A token under any algorithm there is.
+    fn signed_by_another(&mut self, claims: &Value) -> Result<String> {
+        let signer = &self.others.honest[self.random.below(self.others.honest.len())];
+        let text = unsigned(&json!({"alg": signer.algorithm, "kid": signer.kid}), claims);
+        Ok(format!("{text}.{}", base64url(&signer.sign(text.as_bytes())?)))
     }
 
     /// Whether something happens that does so in `percent` of all cases.

@@ -6,7 +6,10 @@ use rampart_engine::{
     decide::{Context, decide},
     decision::{Decision, Forward, Place},
     identity::Identity,
-    policy::{Policy, wire::TokenSource},
+    policy::{
+        Policy,
+        wire::{HashBy, TokenSource},
+    },
     request::{Headers, PRIVATE_HEADERS},
     token_cache::TokenCache,
     token_source::without_cookie,
@@ -76,10 +79,11 @@ impl Answer {
         match decision {
             Decision::Pass => state.push(("decision", "pass".to_owned())),
             Decision::Forward(forward) => {
-                let (identity, flags) = (identity(forward), flags(forward));
+                let (organisation, flags) = (organisation(forward), flags(forward));
                 write_forward(forward, &mut headers);
+                headers.extend(hash_key(forward).map(|key| ("envoy.hashable_string".to_owned(), key)));
                 state.push(("decision", forward.arm.as_str().to_owned()));
-                state.push(("organisation", identity.organisation.unwrap_or_default().into()));
+                state.push(("organisation", organisation));
                 state.extend((!flags.is_empty()).then_some(("flags", flags)));
             }
             Decision::Refuse(refusal, _) => {
@@ -105,6 +109,19 @@ fn place<'d>(decision: &'d Decision<'_>) -> Option<Place<'d>> {
 
 fn identity(forward: &Forward<'_>) -> Identity {
     forward.token.as_ref().map(|token| token.identity.clone()).unwrap_or_default()
+}
+
+fn organisation(forward: &Forward<'_>) -> String {
+    identity(forward).organisation.unwrap_or_default().into()
+}
+
+/// What the load balancer is told to hash.
+fn hash_key(forward: &Forward<'_>) -> Option<String> {
+    let by = forward.place.module.hash_by?;
+    Some(match by {
+        HashBy::Organisation => organisation(forward),
+    })
+    .filter(|key| !key.is_empty())
 }
 
 fn flags(forward: &Forward<'_>) -> String {
@@ -133,18 +150,34 @@ fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
         headers.push(("x-envoy-original-path".to_owned(), public.unwrap_or_default()));
     }
     let identity = identity(forward);
+    // A name that would arrive as another is not told.
+    let told = |name: Option<Box<str>>| name.filter(|name| name.trim_ascii() == &**name).unwrap_or_default();
     let own = [
         ("cluster", forward.cluster.to_owned()),
         ("mirror", forward.mirror.unwrap_or_default().to_owned()),
         ("module", forward.place.module.id.to_string()),
-        ("organisation", identity.organisation.unwrap_or_default().into()),
-        ("subject", identity.subject.unwrap_or_default().into()),
+        ("organisation", told(identity.organisation).into()),
+        ("subject", told(identity.subject).into()),
         ("roles", identity.roles.as_str().to_owned()),
         ("permissions", identity.permissions.as_str().to_owned()),
         ("flags", flags(forward)),
     ];
     let own = own.into_iter().filter(|(_, value)| !value.is_empty());
     headers.extend(own.map(|(name, value)| (format!("x-rampart-{name}"), value)));
+}
+
+/// What is special about a request that is forwarded.
+fn specials(decision: &Decision<'_>, request: &Request) -> Vec<&'static str> {
+    let Decision::Forward(forward) = decision else { return Vec::new() };
+    // `{"alg":"ES256`, as every token under the issuers' own keys begins.
+    let usual = request.iter().any(|(_, value)| value.contains("eyJhbGciOiJFUzI1NiIs"));
+    let specials = [
+        ("a path of its own", forward.path.is_some()),
+        ("a key to hash", hash_key(forward).is_some()),
+        ("a name untold", organisation(forward).ends_with(' ')),
+        ("another algorithm", forward.token.is_some() && !usual),
+    ];
+    specials.into_iter().filter(|(_, is_so)| *is_so).map(|(what, _)| what).collect()
 }
 
 /// A request as the engine reads one.
@@ -162,8 +195,8 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
     let mut host = WasmHost::load(&paths::filter()?)?;
     host.set_time(NOW);
     let mut tokens = TokenCache::new([7; 16]);
-    let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut flag_errors, mut refused, mut rewritten) = (0, 0, 0);
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut flag_errors, mut refused) = (0, 0);
     for number in 0..POLICIES {
         let sent = arbitrary.policy();
         let damaged = arbitrary.damaged(&sent);
@@ -184,15 +217,14 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
                 Decision::Forward(forward) => forward.flag_error,
                 Decision::Refuse(refusal, _) => refusal.flag_error,
             });
-            let is_rewritten = |forward: &Forward<'_>| forward.path.is_some();
-            rewritten +=
-                usize::from(matches!(&decision, Decision::Forward(forward) if is_rewritten(forward)));
             let outcome = host.request(&request)?;
             let engine = Answer::of_engine(&decision, policy.revision, &request);
             let filter = Answer::of_filter(&outcome);
             ensure!(engine == filter, "{request:#?}\nengine: {engine}\nfilter: {filter}\n{json}");
             let word = outcome.property("rampart.reason").or(outcome.property("rampart.decision"));
-            *verdicts.entry(word.context("no verdict")?.to_owned()).or_default() += 1;
+            for word in specials(&decision, &request).into_iter().chain([word.context("no verdict")?]) {
+                *seen.entry(word.to_owned()).or_default() += 1;
+            }
         }
     }
     // Each happens often, or policies and requests are not what this test thinks they are.
@@ -215,7 +247,7 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
         ("token_not_yet_valid", 8),
         ("denied_token", 20),
         ("missing_permission", 50),
-        ("missing_role", 30),
+        ("missing_role", 20),
         ("flag_off", 30),
         ("malformed_tenant", 8),
         ("cross_tenant", 15),
@@ -226,13 +258,16 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
         ("malformed_path", 80),
         ("method_not_allowed", 200),
         ("no_keys", 40),
+        ("a path of its own", 50),
+        ("a key to hash", 50),
+        ("a name untold", 5),
+        ("another algorithm", 5),
     ] {
-        ensure!(verdicts.get(word).is_some_and(|times| *times >= often), "{word}: {verdicts:?}");
+        ensure!(seen.get(word).is_some_and(|times| *times >= often), "{word}: {seen:?}");
     }
     let counted = host.metrics().iter().find(|(name, _)| name == "rampart.flag_error");
     ensure!(counted == Some(&("rampart.flag_error".to_owned(), flag_errors)), "{flag_errors}: {counted:?}");
-    ensure!(rewritten > 50, "{rewritten}");
-    ensure!(flag_errors > 20 && (50..POLICIES).contains(&refused), "{flag_errors} {refused}");
+    ensure!(flag_errors > 10 && (50..POLICIES).contains(&refused), "{flag_errors} {refused}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Policies: every one compiles, and together they say everything that can be said.
 
-use super::{Arbitrary, ISSUERS, NOW, ORGANISATIONS, PATTERNS, PERMISSIONS, ROLES, SUBJECTS};
+use super::{ALGORITHMS, Arbitrary, ISSUERS, NOW, ORGANISATIONS, PATTERNS, PERMISSIONS, ROLES, SUBJECTS};
 use serde_json::{Value, json};
 
 const CLUSTERS: [&str; 3] = ["canary", "shadow", "module/other/v2"];
@@ -32,15 +32,31 @@ impl Arbitrary {
     }
 
     fn provider(&mut self, n: usize) -> Value {
+        let mut keys = vec![self.keys[n].jwk()];
+        if self.chance(50) {
+            keys.extend(self.others.jwks["keys"].as_array().cloned().unwrap_or_default());
+        }
         // Keys that were withdrawn, all of them.
-        let keys = if self.chance(5) { vec![] } else { vec![self.keys[n].jwk()] };
+        if self.chance(5) {
+            keys.clear();
+        }
+        let bad = self.chance(15);
+        keys.extend(bad.then(|| json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"})));
         let mut provider = json!({
             "name": format!("provider-{n}"), "issuer": ISSUERS[n], "jwks": {"keys": keys},
             "audiences": if self.chance(80) { vec!["rampart"] } else { vec![] },
             "leeway_seconds": if self.chance(75) { 60 } else { 7_200 }, "forward": self.chance(70),
         });
-        if self.chance(10) {
-            provider["algorithms"] = json!(["RS256"]);
+        match self.random.below(10) {
+            0 => provider["algorithms"] = json!(["RS256"]),
+            1..6 => provider["algorithms"] = json!(ALGORITHMS),
+            _ => {}
+        }
+        if bad {
+            provider["on_bad_key"] = json!("skip");
+        }
+        if self.chance(40) {
+            provider["claims"] = self.claims();
         }
         if self.chance(40) {
             provider["token_from"] = json!(["bearer", {"header": "x-token"}, {"cookie": "session"}]);
@@ -50,6 +66,23 @@ impl Arbitrary {
             provider["required_claims"] = json!([{"claim": tier, "any_of": ["gold"]}, {"claim": "jti"}]);
         }
         provider
+    }
+
+    /// Some of an identity elsewhere than usual: nested, or under a name with dots and slashes.
+    fn claims(&mut self) -> Value {
+        let mut claims = json!({});
+        for (member, path) in [
+            ("organisation", json!(["tenant", "id"])),
+            ("subject", json!("jti")),
+            ("roles", json!("https://one.test/roles")),
+            ("permissions", json!(["access", "of", "permissions"])),
+            ("scopes", json!("scope")),
+        ] {
+            if self.chance(50) {
+                claims[member] = path;
+            }
+        }
+        claims
     }
 
     fn flags(&mut self) -> Vec<Value> {
@@ -140,8 +173,15 @@ impl Arbitrary {
             });
             let own = if self.chance(50) { Some(self.auth()) } else { None };
             // Where no token is asked for, there is no organisation to compare.
+            let parameter = ["id", "any"].into_iter().find(|name| pattern.contains(&format!("{{{name}}}")));
             if own.as_ref().unwrap_or(&auth)["level"] == "none" {
                 route["tenant"] = json!("any");
+            } else if let (Some(parameter), true) = (parameter, self.chance(25)) {
+                route["tenant"] = json!({ "path": parameter });
+            }
+            if self.chance(20) {
+                route["timeout_ms"] = json!(500 + self.random.below(5_000));
+                route["retry"] = json!({"on": ["5xx"], "per_try_timeout_ms": 1 + self.random.below(499)});
             }
             if let Some(auth) = own {
                 route["auth"] = auth;
@@ -154,6 +194,9 @@ impl Arbitrary {
             "mirror_unsafe": self.chance(30), "flags": self.some_flags(flags), "routes": routes,
         });
         module["tenant"] = self.tenant();
+        if self.chance(50) {
+            module["hash_by"] = json!("organisation");
+        }
         if self.chance(30) {
             module["rewrite"] = json!({"prefix": self.one_of(&["/", "/internal/module"])});
         }

@@ -154,12 +154,13 @@ impl<'a> Guest<'a> {
             ("proxy_send_local_response", arguments) => self.reply(arguments),
             ("proxy_call_foreign_function", &[name, size, argument, length, at, result]) => {
                 let (name, argument) = (self.text(name, size)?, self.bytes(argument, length)?);
-                if name != "verify_signature" || !self.world().host_verifies {
-                    return Ok(NOT_FOUND);
-                }
-                match signature::verify(&argument) {
-                    Some(result_message) => self.give(&result_message, at, result),
-                    None => Ok(BAD_ARGUMENT),
+                match &*name {
+                    "verify_signature" if self.world().host_verifies => match signature::verify(&argument) {
+                        Some(result_message) => self.give(&result_message, at, result),
+                        None => Ok(BAD_ARGUMENT),
+                    },
+                    "set_envoy_filter_state" => Ok(self.set_state(&argument)),
+                    _ => Ok(NOT_FOUND),
                 }
             }
             ("proxy_define_metric", &[_, name, size, at]) => {
@@ -194,6 +195,15 @@ impl<'a> Guest<'a> {
         let grpc_status = grpc_status.cast_signed();
         self.world().reply = Some(LocalReply { status, details, headers, body, grpc_status });
         Ok(OK)
+    }
+
+    /// `SetEnvoyFilterStateArguments`: path 1, value 2. Envoy keeps it beside the module's properties, under a
+    /// name that has no `wasm.` before it.
+    fn set_state(&mut self, argument: &[u8]) -> u32 {
+        let Some([path, value, ..]) = signature::fields(argument) else { return BAD_ARGUMENT };
+        let path = String::from_utf8_lossy(path).into_owned();
+        self.world().properties.insert(path, value.to_vec());
+        OK
     }
 
     fn metric(&mut self, id: u32, change: impl FnOnce(u64) -> u64) -> u32 {

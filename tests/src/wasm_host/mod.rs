@@ -69,7 +69,8 @@ pub struct Outcome {
     pub continues: bool,
     /// The request's headers afterwards.
     pub headers: Vec<Header>,
-    /// What the filter has set; Envoy keeps it as filter state `wasm.{name}`.
+    /// What the filter has set; Envoy keeps it as filter state `wasm.{name}`, and what the load balancer
+    /// hashes as `envoy.hashable_string`.
     pub properties: BTreeMap<String, Vec<u8>>,
     /// What the filter has answered itself.
     pub reply: Option<LocalReply>,

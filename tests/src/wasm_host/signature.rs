@@ -47,8 +47,8 @@ fn is_good(hash: &[u8], key: &[u8], signature: &[u8], text: &[u8]) -> Option<()>
     UnparsedPublicKey::new(algorithm, public).verify(text, signature).ok()
 }
 
-/// Fields 1 to 4, all of them byte strings: hash, key, signature, text.
-fn fields(mut message: &[u8]) -> Option<[&[u8]; 4]> {
+/// Fields 1 to 4 of a message, all of them byte strings; of signatures: hash, key, signature, text.
+pub(super) fn fields(mut message: &[u8]) -> Option<[&[u8]; 4]> {
     let mut fields: [&[u8]; 4] = [b""; 4];
     while let [tag, rest @ ..] = message {
         let index = usize::from(tag >> 3).checked_sub(1).filter(|_| tag & 7 == 2)?;
