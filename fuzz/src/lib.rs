@@ -4,13 +4,14 @@
 
 use rampart_engine::{
     decide::{Context, decide as ask},
-    decision::{Arm, Decision, Refusal},
+    decision::{Arm, Decision, Forward, Reason, Refusal},
     jwks::PublicKey,
     jwt::CompactJws,
     path::{self, Target},
-    policy::Policy,
+    policy::{Policy, wire::TokenSource},
     request::Headers,
     token_cache::TokenCache,
+    token_source::{find, without_cookie},
     verify::Verifier,
 };
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ use std::cell::{Cell, OnceCell};
 
 const NOW: u64 = 1_800_000_000;
 const CLUSTERS: [&str; 3] = ["legacy", "first", "second"];
+
+type Header = (Vec<u8>, Vec<u8>);
 
 /// Any bytes as a policy: it compiles, twice the same, or is refused with reasons that can be read.
 pub fn policy(data: &[u8]) {
@@ -91,7 +94,7 @@ pub fn path(data: &[u8]) {
 }
 
 /// Any bytes as a request: the answer is well-formed and repeats itself, nobody gets past a
-/// permission unverified, and a higher percentage takes nobody out.
+/// permission unverified, a token that is withheld is gone, and a higher percentage takes nobody out.
 pub fn decide(data: &[u8]) {
     let (low, rest) = data.split_first().unwrap_or((&0, &[]));
     let (high, rest) = rest.split_first().unwrap_or((&0, &[]));
@@ -102,6 +105,9 @@ pub fn decide(data: &[u8]) {
         let mut cache = TokenCache::new([7; 16]);
         let answer = judge(policy, &headers, &verifier, &mut cache);
         assert_eq!(answer, judge(policy, &headers, &verifier, &mut cache), "not the same twice");
+        let is_on = |key: &str| answer.flags.iter().any(|on| on == key);
+        assert!(!(is_on("left") && is_on("right")), "both of an exclusive group");
+        assert!(!is_on("needs") || is_on("rollout"), "on without what it needs");
         answer
     });
     if answers[0].by_module {
@@ -110,29 +116,35 @@ pub fn decide(data: &[u8]) {
 }
 
 /// What of an answer two runs can be compared by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Answer {
     forwarded: bool,
     by_module: bool,
+    flags: Vec<String>,
     text: String,
 }
 
 /// Asks the engine, and holds the answer against what any answer must be.
-fn judge(
-    policy: &Policy,
-    headers: &[(Vec<u8>, Vec<u8>)],
-    verifier: &Lenient,
-    cache: &mut TokenCache,
-) -> Answer {
+fn judge(policy: &Policy, headers: &[Header], verifier: &Lenient, cache: &mut TokenCache) -> Answer {
     let known = !cache.is_empty();
     let mut context = Context { now: NOW, verifier, tokens: cache };
     match ask(policy, &Bytes(headers), &mut context) {
-        Decision::Pass => Answer { forwarded: false, by_module: false, text: "pass".into() },
+        Decision::Pass => Answer { text: "pass".into(), ..Answer::default() },
         Decision::Forward(forward) => {
             assert!(!forward.cluster.is_empty());
             if let Some(token) = &forward.token {
                 assert!(known || verifier.asked.get() > 0, "a token that nobody verified");
                 token.check_time(NOW).expect("the token is valid now");
+            }
+            if let Some(source) = forward.withhold {
+                assert!(forward.token.is_some(), "a token withheld that nobody sent");
+                let left = withheld(headers, source);
+                let sources = std::slice::from_ref(source);
+                assert_eq!(
+                    find(&Bytes(&left), sources).err(),
+                    Some(Reason::MissingToken),
+                    "it is still there"
+                );
             }
             let by_module = forward.arm == Arm::Module;
             if let Some(path) = &forward.path {
@@ -141,12 +153,35 @@ fn judge(
                 assert!(by_module && sent.unwrap_or_default().ends_with(rest), "the rest is not kept");
                 assert!(rest.is_empty() || b"/?#".contains(&rest[0]), "the prefix runs on");
             }
-            Answer { forwarded: true, by_module, text: format!("{} {:?}", forward.cluster, forward.flags) }
+            let flags = forward.flags.iter().map(|on| on.key.to_owned()).collect();
+            Answer { forwarded: true, by_module, flags, text: written(&forward) }
         }
-        Decision::Refuse(refusal, _) => {
-            Answer { forwarded: false, by_module: false, text: well_formed(&refusal) }
-        }
+        Decision::Refuse(refusal, _) => Answer { text: well_formed(&refusal), ..Answer::default() },
     }
+}
+
+/// What the upstream and the router are told.
+fn written(forward: &Forward<'_>) -> String {
+    let Forward { cluster, flags, headers, mirror, .. } = forward;
+    format!("{cluster} {flags:?} {headers:?} {mirror:?}")
+}
+
+/// The headers without the token from this source.
+fn withheld(headers: &[Header], source: &TokenSource) -> Vec<Header> {
+    let without = |(name, value): &Header| {
+        let gone = match source {
+            TokenSource::Bearer => name == b"authorization",
+            TokenSource::Header(header) => name == header.as_bytes(),
+            TokenSource::Cookie(cookie) if name == b"cookie" => {
+                let left = without_cookie(value, cookie);
+                assert_eq!(without_cookie(&left, cookie), left, "taken out once is taken out");
+                return Some((name.clone(), left));
+            }
+            TokenSource::Cookie(_) => false,
+        };
+        (!gone).then(|| (name.clone(), value.clone()))
+    };
+    headers.iter().filter_map(without).collect()
 }
 
 /// The reply is an error in RFC 9457's form, and its headers hold nothing that a header must not.
@@ -174,7 +209,7 @@ impl Verifier for Lenient {
     }
 }
 
-struct Bytes<'a>(&'a [(Vec<u8>, Vec<u8>)]);
+struct Bytes<'a>(&'a [Header]);
 
 impl Headers for Bytes<'_> {
     fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -182,7 +217,8 @@ impl Headers for Bytes<'_> {
     }
 }
 
-/// One module for each level of authorisation, and a flag at this percentage. Compiled once: a key is
+/// Modules for all that can be asked of a caller, tokens from everywhere, and flags at this percentage that
+/// others need, exclude and take effect by. Compiled once: a key is
 /// slow to check, and `policy` looks after that.
 fn sample(percentage: u8) -> &'static Policy {
     thread_local! {
@@ -194,24 +230,41 @@ fn sample(percentage: u8) -> &'static Policy {
 fn compiled(percentage: u8) -> Box<Policy> {
     let gate = json!([{ "flag": "rollout", "when_off": "legacy" }]);
     let [legacy, first, second] = CLUSTERS;
+    let effects = json!([
+        { "flag": "colour", "variant": "blue", "when_on": { "cluster": second } },
+        { "flag": "colour", "variant": "red", "when_on": { "mirror": { "cluster": second } } },
+        { "flag": "some", "when_on": { "headers": { "x-envoy-max-retries": "2" } } }
+    ]);
     let policy = json!({
         "schema": 1, "revision": 1, "legacy_cluster": legacy,
-        "providers": [{ "name": "main", "issuer": "i", "audiences": ["a"], "jwks": { "keys": [{
+        "providers": [{ "name": "main", "issuer": "i", "audiences": ["a"], "forward": false,
+            "token_from": ["bearer", { "header": "x-token" }, { "cookie": "session" }], "jwks": { "keys": [{
             "kty": "EC", "crv": "P-256", "kid": "ec",
             "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
             "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
         }] } }],
-        "flags": [{ "key": "rollout", "percentage": percentage }],
+        "flags": [
+            { "key": "rollout", "percentage": percentage },
+            { "key": "needs", "percentage": 100, "prerequisites": [{ "flag": "rollout" }] },
+            { "key": "left", "percentage": percentage / 2,
+              "exclusive_group": { "name": "sides", "from": 0, "to": 50 } },
+            { "key": "right", "percentage": percentage / 2,
+              "exclusive_group": { "name": "sides", "from": 50, "to": 100 } },
+            { "key": "colour", "percentage": percentage,
+              "variants": [{ "name": "blue", "weight": 1 }, { "name": "red", "weight": 1 }] },
+            { "key": "some", "percentage": percentage, "by": "request" }
+        ],
         "modules": [
-            { "id": "one", "version": "v1", "namespace": "one", "cluster": first, "routes": [
+            { "id": "one", "version": "v1", "namespace": "one", "cluster": first,
+              "flags": ["rollout", "needs", "left", "right"], "effects": effects, "routes": [
                 { "path": "/none", "auth": { "level": "none" } },
                 { "path": "/basic", "gates": gate },
                 { "path": "/{name}/{*rest}", "methods": ["GET", "POST"], "gates": gate,
                   "auth": { "level": "permission", "permissions": ["read"] } },
                 { "path": "/admin", "auth": { "level": "admin" } }
             ] },
-            { "id": "two", "version": "v2", "namespace": "two", "cluster": second, "gates": gate,
-              "aliases": ["zwei"], "rewrite": { "prefix": "/in" } },
+            { "id": "two", "version": "v2", "namespace": "two", "cluster": second,
+              "gates": [{ "flag": "needs", "when_off": "forbidden" }], "flags": ["rollout"], "aliases": ["zwei"], "rewrite": { "prefix": "/in" } },
             { "id": "three", "version": "v1", "namespace": "three", "cluster": first,
               "routes": [{ "path": "/{organisation}/x", "tenant": { "path": "organisation" } }] }
         ]
@@ -219,7 +272,7 @@ fn compiled(percentage: u8) -> Box<Policy> {
     Box::new(Policy::from_json(policy.to_string().as_bytes()).expect("the sample compiles"))
 }
 
-fn request(path: &[u8], token: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn request(path: &[u8], token: &[u8]) -> Vec<Header> {
     let bearer = [b"Bearer ", token].concat();
     vec![
         (b":method".to_vec(), b"GET".to_vec()),
@@ -229,7 +282,7 @@ fn request(path: &[u8], token: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Headers from bytes: what each is comes from its first byte, so that most are of interest.
-fn requested(mut data: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn requested(mut data: &[u8]) -> Vec<Header> {
     const PATHS: [&str; 5] = ["v1/one/none", "v1/one/basic", "v1/three/o/x", "v1/one/admin", "v2/zwei/"];
     let claims = |organisation: &[u8]| {
         let organisation = String::from_utf8_lossy(organisation);
@@ -239,18 +292,22 @@ fn requested(mut data: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     while let Some((&kind, rest)) = data.split_first() {
         let (value, others) = split(rest);
         let path = PATHS[usize::from(kind >> 4) % PATHS.len()].as_bytes();
-        headers.push(match kind % 8 {
+        let token = || {
+            let claims = claims(value).to_string();
+            compact(&[br#"{"alg":"ES256","kid":"ec"}"#, claims.as_bytes(), b"signature"])
+        };
+        headers.push(match kind % 16 {
             0 => (b":path".to_vec(), value.to_vec()),
             1 => (b":path".to_vec(), [path::PREFIX, path, value].concat()),
             2 => (b":path".to_vec(), [path::PREFIX, path].concat()),
             3 => (b":method".to_vec(), value.to_vec()),
             4 => (b":method".to_vec(), b"GET".to_vec()),
             5 => (b"authorization".to_vec(), value.to_vec()),
-            6 => {
-                let claims = claims(value).to_string();
-                let token = compact(&[br#"{"alg":"ES256","kid":"ec"}"#, claims.as_bytes(), b"signature"]);
-                (b"authorization".to_vec(), [b"Bearer ", &token[..]].concat())
-            }
+            6 => (b"authorization".to_vec(), [b"Bearer ", &token()[..]].concat()),
+            8 => (b"x-token".to_vec(), token()),
+            9 => (b"cookie".to_vec(), [b"a=b; session=", &token()[..], b"; ", value].concat()),
+            10 => (b"cookie".to_vec(), value.to_vec()),
+            11 => (b"x-request-id".to_vec(), value.to_vec()),
             _ => (value.to_vec(), others.to_vec()),
         });
         data = others;

@@ -5,45 +5,33 @@
 #[expect(unreachable_pub, reason = "a crate of its own elsewhere")]
 mod targets;
 
-use rampart_tests::shipped::example_policy;
+use rampart_tests::{random::Random, shipped::example_policy};
 
 /// How many inputs each target gets.
 const INPUTS: usize = 5_000;
 
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+/// Some bytes, or something good with a few of its bytes changed, removed or doubled.
+fn input(random: &mut Random, good: &[&[u8]]) -> Vec<u8> {
+    if random.below(4) == 0 {
+        return (0..random.below(200)).map(|_| random.below(256) as u8).collect();
     }
-
-    /// Some bytes, or something good with a few of its bytes changed, removed or doubled.
-    fn input(&mut self, good: &[&[u8]]) -> Vec<u8> {
-        if self.below(4) == 0 {
-            return (0..self.below(200)).map(|_| self.below(256) as u8).collect();
+    let mut bytes = random.pick(good).to_vec();
+    for _ in 0..random.below(5) {
+        let at = random.below(bytes.len().max(1));
+        match (random.below(3), bytes.is_empty()) {
+            (_, true) => {}
+            (0, _) => bytes[at] = random.below(256) as u8,
+            (1, _) => drop(bytes.remove(at)),
+            _ => bytes.insert(at, bytes[at]),
         }
-        let mut bytes = good[self.below(good.len())].to_vec();
-        for _ in 0..self.below(5) {
-            let at = self.below(bytes.len().max(1));
-            match (self.below(3), bytes.is_empty()) {
-                (_, true) => {}
-                (0, _) => bytes[at] = self.below(256) as u8,
-                (1, _) => drop(bytes.remove(at)),
-                _ => bytes.insert(at, bytes[at]),
-            }
-        }
-        bytes
     }
+    bytes
 }
 
 fn drive(target: fn(&[u8]), good: &[&[u8]]) {
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     good.iter().for_each(|good| target(good));
-    (0..INPUTS).for_each(|_| target(&random.input(good)));
+    (0..INPUTS).for_each(|_| target(&input(&mut random, good)));
 }
 
 #[test]
@@ -67,8 +55,13 @@ fn the_path_target_holds() {
 
 #[test]
 fn the_decide_target_holds() {
-    // Percentages, then headers: path, method, a token for an organisation.
-    let asks = |path: u8| [&[20, 60, path, 0, 4, 0, 6, 4], &b"acme"[..], &[7, 1, b'x', 1, b'y']].concat();
-    let good = [asks(0x02), asks(0x12), asks(0x22), asks(0x32), asks(0x42)];
-    drive(targets::decide, &good.each_ref().map(Vec::as_slice));
+    // Percentages, then headers: path, method, a token for an organisation (bearer, header, cookie), the
+    // request's id, any other.
+    let asks = |path: u8, token: u8| {
+        let start = [20, 60, path, 0, 4, 0, token, 4];
+        [&start, &b"acme"[..], &[11, 1, b'i', 7, 1, b'x', 1, b'y']].concat()
+    };
+    let paths = [0x02, 0x12, 0x22, 0x32, 0x42].map(|path| asks(path, 6));
+    let good: Vec<Vec<u8>> = paths.into_iter().chain([asks(0x12, 8), asks(0x42, 9)]).collect();
+    drive(targets::decide, &good.iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
