@@ -98,25 +98,13 @@ fn a_name_counts_until_its_second() {
 
 #[test]
 fn an_exclusive_group_keeps_what_is_promised_until_its_second() {
-    let sent = |killed: bool| {
-        json!([
-            {"key": "f", "percentage": 100, "exclusive_group": {"name": "g", "from": 0, "to": 100}},
-        ])
-        .as_array()
-        .unwrap()
-        .iter()
-        .cloned()
-        .chain([json!({"key": "other", "killed": killed,
-            "organisations": {"on": [{"name": "acme", "until": NOW}]},
-            "exclusive_group": {"name": "h", "from": 0, "to": 100}})])
-        .collect::<Value>()
-    };
-    assert_eq!(ask(&sent(false), ALICE), (true, Reason::Split), "another group promises nothing here");
+    let promised = json!({"on": [{"name": "acme", "until": NOW}]});
     for killed in [false, true] {
-        let mut sent = sent(killed);
-        sent[0]["percentage"] = 60.into();
-        sent[0]["exclusive_group"]["to"] = 60.into();
-        sent[1]["exclusive_group"] = json!({"name": "g", "from": 60, "to": 100});
+        let sent = json!([
+            {"key": "f", "percentage": 60, "exclusive_group": {"name": "g", "from": 0, "to": 60}},
+            {"key": "other", "killed": killed, "organisations": promised,
+             "exclusive_group": {"name": "g", "from": 60, "to": 100}},
+        ]);
         let globex = Asker { organisation: Some("globex"), ..ALICE };
         let free = |asker| ask(&json!([sent[0]]), asker).0;
         assert!(free(ALICE), "acme is among the 60 %");
@@ -124,5 +112,8 @@ fn an_exclusive_group_keeps_what_is_promised_until_its_second() {
         assert_eq!(at(NOW - 1), (false, Reason::TargetingMatch));
         assert_eq!(at(NOW), (true, Reason::Split));
         assert_eq!(ask(&sent, globex).0, free(globex));
+        let mut apart = sent.clone();
+        apart[1]["exclusive_group"]["name"] = "h".into();
+        assert_eq!(ask(&apart, ALICE), (true, Reason::Split), "another group promises nothing here");
     }
 }
