@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod conflict;
+pub mod counts;
 pub mod flagd;
 pub mod head;
 pub mod imported;

@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rampart_engine::policy::Problem;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::conflict::{Basis, Conflict};
+use crate::counts::{Why, Writes};
 use crate::head::Head;
 use crate::model::{Change, Kind, Refusal};
 use crate::published::{Current, Published};
@@ -110,6 +111,26 @@ pub enum WriteError {
     Store(#[from] StoreError),
 }
 
+impl WriteError {
+    /// One word for it, where refusals are counted.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) => "conflict",
+            Self::Unconditional(_) => "unconditional",
+            Self::Absent(..) => "absent",
+            Self::Exists(_) => "exists",
+            Self::Refused(Refusal::Missing { .. }) => "missing",
+            Self::Refused(Refusal::Malformed { .. }) => "malformed",
+            Self::Senseless(_) => "senseless",
+            Self::NoSuchRevision(_) => "no_such_revision",
+            Self::Interrupted => "interrupted",
+            Self::Incomprehensible(_) => "incomprehensible",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
 /// The writer, and what has been written last.
 #[derive(Debug)]
 pub struct Writer {
@@ -117,6 +138,7 @@ pub struct Writer {
     one_at_a_time: Mutex<()>,
     head: RwLock<Arc<Head>>,
     publish: watch::Sender<Option<Arc<Published>>>,
+    counts: Writes,
 }
 
 impl Writer {
@@ -130,7 +152,13 @@ impl Writer {
         let head = Arc::new(Head::new(revision, state, None).map_err(WriteError::Senseless)?);
         log(revision, &head.warnings().cloned().collect::<Vec<_>>());
         let (publish, _) = watch::channel(Some(Arc::clone(&head.published)));
-        Ok(Self { store, one_at_a_time: Mutex::new(()), head: RwLock::new(head), publish })
+        Ok(Self {
+            store,
+            one_at_a_time: Mutex::new(()),
+            head: RwLock::new(head),
+            publish,
+            counts: Writes::default(),
+        })
     }
 
     /// What is true now.
@@ -144,6 +172,12 @@ impl Writer {
     #[must_use]
     pub fn current(&self) -> Current {
         self.publish.subscribe()
+    }
+
+    /// What is counted of changes.
+    #[must_use]
+    pub const fn counts(&self) -> &Writes {
+        &self.counts
     }
 
     /// The store, for its history.
@@ -167,7 +201,11 @@ impl Writer {
             let _turn = writer.one_at_a_time.lock().await;
             writer.submit_in_turn(&submission).await
         });
-        turn.await.unwrap_or(Err(WriteError::Interrupted))
+        let done = turn.await.unwrap_or(Err(WriteError::Interrupted));
+        if let Err(error) = &done {
+            self.counts.refused.get_or_create(&Why { reason: error.reason() }).inc();
+        }
+        done
     }
 
     async fn submit_in_turn(&self, submission: &Submission) -> Result<Accepted, WriteError> {
@@ -290,7 +328,10 @@ impl Writer {
                 summary: summary.clone(),
                 edits,
             };
+            let started = Instant::now();
             let hash = self.store.commit(&entry, key.map(|key| answer(key, &accepted)).as_ref()).await?;
+            self.counts.store.observe(started.elapsed().as_secs_f64());
+            self.counts.made.inc();
             self.set(&next);
             // With the hash, whoever collects the log can prove that no row was taken away since.
             tracing::info!(revision = entry.revision, actor = entry.actor, hash, "{summary}");

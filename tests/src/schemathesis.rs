@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 use tokio::{process::Command, time::timeout};
 
 /// Requests of each kind for each operation. The seed makes them the same each time.
-const EXAMPLES: &str = "15";
+const EXAMPLES: &str = "10";
 const SEED: &str = "20261125";
 
 /// How long it may take on a machine that is busy with other tests.

@@ -28,7 +28,7 @@ pub(super) struct Who {
 
 /// What somebody gets, and why.
 #[derive(Serialize, ToSchema)]
-struct Explanation<'a> {
+pub(super) struct Explanation<'a> {
     flag: &'a str,
     organisation: Option<&'a str>,
     subject: Option<&'a str>,
@@ -62,45 +62,47 @@ pub(super) async fn explain(
     Parameters(who): Parameters<Who>,
 ) -> Result<Response, Problem> {
     let head = api.writer.head();
-    let flags = &head.policy.flags;
-    let missing = || head.state.missing(Kind::Flag, &key);
-    let id = flags.find(&key).ok_or_else(missing)?;
-    let (Some(flag), Some(compiled)) = (head.state.flags.get(&key), flags.get(id)) else {
-        return Err(missing().into());
-    };
     let asker = Asker {
         organisation: given(who.organisation.as_deref()),
         subject: given(who.subject.as_deref()),
         request_id: given(who.request_id.as_deref()),
         now: now(),
     };
-    let Asker { organisation, subject, request_id, .. } = asker;
-    let evaluation = flags.evaluate(id, &asker);
+    let explanation = explanation(&head, &key, &asker).ok_or_else(|| head.state.missing(Kind::Flag, &key))?;
+    Ok(tagged(head.revision, &explanation))
+}
+
+/// What somebody gets from a flag, and why; none where there is no such flag.
+pub(super) fn explanation<'a>(head: &'a Head, key: &'a str, asker: &Asker<'a>) -> Option<Explanation<'a>> {
+    let flags = &head.policy.flags;
+    let id = flags.find(key)?;
+    let (flag, compiled) = (head.state.flags.get(key)?, flags.get(id)?);
+    let Asker { organisation, subject, request_id, .. } = *asker;
+    let evaluation = flags.evaluate(id, asker);
     let hashed = match compiled.by() {
         By::Organisation => organisation,
         By::Request => request_id,
     };
     let bucket = hashed.map(|hashed| f64::from(compiled.bucket(hashed)) / 1_000.0);
-    let explanation = Explanation {
-        flag: &key,
+    Some(Explanation {
+        flag: key,
         organisation,
         subject,
         request_id,
         value: evaluation.value,
         variant: evaluation.variant,
         reason: evaluation.reason,
-        why: why(&head, flag, &asker, &evaluation, bucket),
+        why: why(head, flag, asker, &evaluation, bucket),
         bucket,
         percentage: flag.percentage,
         from: flag.exclusive_group.as_ref().map(|part| part.from),
         killed: flag.killed,
         revision: head.revision,
-    };
-    Ok(tagged(head.revision, &explanation))
+    })
 }
 
 /// An empty name is nobody's: to the engine it is as if there were none.
-fn given(name: Option<&str>) -> Option<&str> {
+pub(super) fn given(name: Option<&str>) -> Option<&str> {
     name.filter(|name| !name.is_empty())
 }
 

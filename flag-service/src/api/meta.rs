@@ -51,6 +51,33 @@ pub(super) struct Switches {
 }
 
 impl Meta {
+    /// Of whoever does not say what they have seen: whatever is there.
+    pub(super) fn whatever(mut self) -> Self {
+        if self.based_on == Basis::Unsaid {
+            self.based_on = Basis::Existing;
+        }
+        self
+    }
+
+    /// Only to say what would change.
+    pub(super) fn trying(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// For this reason, where the body gives one.
+    pub(super) fn because(mut self, reason: Option<String>) -> Self {
+        if let Some(reason) = reason.filter(|reason| !reason.trim().is_empty()) {
+            self.reason = plain(&reason);
+        }
+        self
+    }
+
+    /// Whether a reason is given.
+    pub(super) const fn has_reason(&self) -> bool {
+        !self.reason.is_empty()
+    }
+
     /// The submission of a change.
     pub(super) fn submit(self, change: Change) -> Submission {
         let Self { actor, reason, source, address, based_on, only_new, dry_run, key } = self;
@@ -134,7 +161,10 @@ fn key_name(header: &HeaderValue) -> Option<String> {
 /// A header as text for the history: UTF-8, no control characters, not endless.
 fn text(headers: &HeaderMap, name: &str) -> String {
     let bytes = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-    let text = String::from_utf8_lossy(bytes);
+    plain(&String::from_utf8_lossy(bytes))
+}
+
+fn plain(text: &str) -> String {
     let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
     text.chars().filter(|character| !character.is_control()).collect()
 }

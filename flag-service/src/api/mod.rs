@@ -1,16 +1,21 @@
 //! The REST API. Every write goes to the one write path; every answer is JSON (or YAML),
 //! every refusal a problem document, but for OFREP, which has its own words.
 
+mod emergency;
 mod events;
 mod explain;
+mod features;
 mod flagd;
 mod flags;
 mod format;
 mod meta;
+mod metrics;
 mod modules;
 mod ofrep;
 mod openapi;
 mod origin;
+mod people;
+mod preview;
 mod problem;
 mod providers;
 mod system;
@@ -56,6 +61,13 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(flags::kill))
         .routes(routes!(flags::restore))
         .routes(routes!(explain::explain))
+        .routes(routes!(preview::preview))
+        .routes(routes!(people::organisation, people::name_organisation))
+        .routes(routes!(people::subject, people::name_subject))
+        .routes(routes!(features::list))
+        .routes(routes!(features::put))
+        .routes(routes!(emergency::disable))
+        .routes(routes!(emergency::restore))
         .routes(routes!(modules::list, modules::post))
         .routes(routes!(modules::get, modules::put, modules::delete))
         .routes(routes!(providers::list))
@@ -68,11 +80,14 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(system::revert))
         .routes(routes!(system::status))
         .routes(routes!(flagd::definition))
+        .routes(routes!(system::envoys))
+        .routes(routes!(system::info))
         .routes(routes!(ofrep::all))
         // A key may hold slashes, and clients send it as it is.
         .routes(routes!(ofrep::one))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::openapi))
         .split_for_parts();
     router
@@ -82,6 +97,8 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods only")
         })
+        .layer(axum::middleware::from_fn(metrics::count))
+        .layer(axum::Extension(Arc::new(metrics::Metrics::new(&api))))
         .layer(axum::Extension(openapi::complete(document)))
         .layer(axum::middleware::from_fn(meta::idempotency_key))
         .layer(axum::middleware::from_fn(format::negotiate))

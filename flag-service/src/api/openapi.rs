@@ -26,6 +26,7 @@ use super::problem::Problem;
     components(schemas(Problem)),
     tags(
         (name = "flags", description = "Feature flags: who has them, and why"),
+        (name = "features", description = "Flags as plain switches"),
         (name = "modules", description = "Modules: who serves which routes"),
         (name = "providers", description = "Token issuers and their keys"),
         (name = "policy", description = "The settings, and what filters decide by"),

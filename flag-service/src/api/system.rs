@@ -1,5 +1,6 @@
 //! The service itself: settings, the policy as a whole, history, status.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -21,7 +22,7 @@ use crate::xds::fleet::NodeStatus;
 /// Most changes in one answer.
 const PAGE: u32 = 100;
 /// No revision is newer: databases count no further.
-const NEWEST: u64 = i64::MAX.unsigned_abs();
+pub(super) const NEWEST: u64 = i64::MAX.unsigned_abs();
 
 /// The settings: what there is one of.
 #[utoipa::path(
@@ -180,6 +181,77 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
         envoys: api.fleet.nodes(),
     };
     tagged(head.revision, &status)
+}
+
+/// An Envoy, and how far behind it is.
+#[derive(Serialize, ToSchema)]
+struct Envoy {
+    #[serde(flatten)]
+    node: NodeStatus,
+    /// How many revisions have been made since the policy that it has accepted; none where it has none
+    lag: Option<u64>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Envoys {
+    envoys: Vec<Envoy>,
+    revision: u64,
+}
+
+/// The Envoys that are or were connected: what each was sent, has accepted and refused, and its lag.
+///
+/// To accept is not to run: an Envoy answers for its main thread.
+#[utoipa::path(get, path = "/api/v1/envoys", tag = "service", responses((status = 200, body = Envoys), Reading))]
+pub(super) async fn envoys(State(api): State<Api>) -> Response {
+    let revision = api.writer.head().revision;
+    let envoys = api.fleet.nodes().into_iter().map(|node| {
+        let accepted = node.types.get("ecds").and_then(|policy| policy.acked.as_ref());
+        let lag = accepted.map(|accepted| revision.saturating_sub(accepted.revision));
+        Envoy { node, lag }
+    });
+    axum::Json(Envoys { envoys: envoys.collect(), revision }).into_response()
+}
+
+#[derive(Serialize, ToSchema)]
+struct Info {
+    status: &'static str,
+    version: &'static str,
+    revision: u64,
+    modules: ModuleCounts,
+    flags: usize,
+    /// Connected Envoys, each with the revision of the policy that it has accepted
+    envoys: BTreeMap<String, Option<u64>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ModuleCounts {
+    registered: usize,
+    /// How many of each version
+    by_version: BTreeMap<String, usize>,
+}
+
+/// The module system at a glance.
+#[utoipa::path(get, path = "/modules/system/info", tag = "service", responses((status = 200, body = Info)))]
+pub(super) async fn info(State(api): State<Api>) -> Response {
+    let head = api.writer.head();
+    let mut by_version = BTreeMap::new();
+    for module in head.state.modules.values() {
+        *by_version.entry(module.version.clone()).or_insert(0) += 1;
+    }
+    let connected = api.fleet.nodes().into_iter().filter(|node| node.connected);
+    let envoys = connected.map(|node| {
+        let accepted = node.types.get("ecds").and_then(|policy| policy.acked.as_ref());
+        (node.id.clone(), accepted.map(|accepted| accepted.revision))
+    });
+    let info = Info {
+        status: "healthy",
+        version: env!("CARGO_PKG_VERSION"),
+        revision: head.revision,
+        modules: ModuleCounts { registered: head.state.modules.len(), by_version },
+        flags: head.state.flags.len(),
+        envoys: envoys.collect(),
+    };
+    axum::Json(info).into_response()
 }
 
 /// The process is up.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::missing::suggestion;
-use super::{Edit, Flag, Kind, Module, Provider, Settings, State};
+use super::{Edit, Flag, Kind, Module, Naming, Provider, Settings, State};
 
 /// A change, as it is submitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,10 @@ pub enum Change {
     KillFlag(String),
     /// Takes a kill back: the flag is again what it was.
     RestoreFlag(String),
+    /// Kills every flag that is not there for safety, and remembers which.
+    DisableAll,
+    /// Takes back what [`Change::DisableAll`] has killed, and nobody has restored or killed since.
+    RestoreAll,
     /// Removes a flag.
     DeleteFlag(String),
     /// Registers a module, new or not.
@@ -37,6 +41,8 @@ pub enum Change {
     DeleteProvider(String),
     /// Sets the settings.
     PutSettings(Settings),
+    /// Names somebody in flags, or no longer.
+    Name(Naming),
     /// Goes back to what was true at this revision.
     Revert(u64),
 }
@@ -80,7 +86,7 @@ impl Change {
             Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
             Self::DeleteProvider(name) => Some((Kind::Provider, name)),
             Self::PutSettings(_) => Some((Kind::Settings, "")),
-            Self::Revert(_) => None,
+            Self::DisableAll | Self::RestoreAll | Self::Name(_) | Self::Revert(_) => None,
         }
     }
 
@@ -93,7 +99,7 @@ impl Change {
     /// Whether it does nothing but switch off: nothing may stand in its way.
     #[must_use]
     pub const fn is_kill(&self) -> bool {
-        matches!(self, Self::KillFlag(_))
+        matches!(self, Self::KillFlag(_) | Self::DisableAll)
     }
 
     /// The state after the change. Whether it makes sense is the engine's to say. `since` is what
@@ -122,10 +128,34 @@ impl Change {
                 keeps_buckets(Some(before), &flag)?;
                 next.flags.insert(key.clone(), Arc::new(flag));
             }
-            Self::KillFlag(key) => with_flag(&mut next, key, |flag| flag.killed = true)?,
-            Self::RestoreFlag(key) => with_flag(&mut next, key, |flag| flag.killed = false)?,
+            // Whoever kills or restores one flag by name means it: what is true of all does not touch it.
+            Self::KillFlag(key) => {
+                with_flag(&mut next, key, |flag| flag.killed = true)?;
+                forget(&mut next, key);
+            }
+            Self::RestoreFlag(key) => {
+                with_flag(&mut next, key, |flag| flag.killed = false)?;
+                forget(&mut next, key);
+            }
+            Self::DisableAll => {
+                let live = next.flags.values_mut().filter(|flag| !(flag.killed || flag.safety));
+                let settings = Arc::make_mut(&mut next.settings);
+                for flag in live {
+                    Arc::make_mut(flag).killed = true;
+                    settings.disabled.insert(flag.key.clone());
+                }
+            }
+            Self::RestoreAll => {
+                let disabled = std::mem::take(&mut Arc::make_mut(&mut next.settings).disabled);
+                for key in &disabled {
+                    if let Some(flag) = next.flags.get_mut(key) {
+                        Arc::make_mut(flag).killed = false;
+                    }
+                }
+            }
             Self::DeleteFlag(key) => {
                 drop(next.flags.remove(key).ok_or_else(|| state.missing(Kind::Flag, key))?);
+                forget(&mut next, key);
             }
             Self::PutModule(module) => {
                 if module.endpoints.is_empty() {
@@ -142,7 +172,11 @@ impl Change {
             Self::DeleteProvider(name) => {
                 drop(next.providers.remove(name).ok_or_else(|| state.missing(Kind::Provider, name))?);
             }
-            Self::PutSettings(settings) => next.settings = Arc::new(settings.clone()),
+            Self::PutSettings(settings) => {
+                let disabled = state.settings.disabled.clone();
+                next.settings = Arc::new(Settings { disabled, ..settings.clone() });
+            }
+            Self::Name(naming) => naming.apply(&mut next)?,
             Self::Revert(_) => {
                 for edit in since {
                     next.set(edit.kind, &edit.name, edit.before.as_ref())
@@ -151,6 +185,13 @@ impl Change {
             }
         }
         Ok(next)
+    }
+}
+
+/// Leaves a flag out of what was disabled together.
+fn forget(state: &mut State, key: &str) {
+    if state.settings.disabled.contains(key) {
+        Arc::make_mut(&mut state.settings).disabled.remove(key);
     }
 }
 

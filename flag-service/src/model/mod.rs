@@ -6,9 +6,10 @@ mod clusters;
 mod edit;
 mod missing;
 mod module;
+mod naming;
 mod tag;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rampart_engine::policy::wire;
@@ -18,6 +19,7 @@ use utoipa::ToSchema;
 pub use change::{Change, Refusal};
 pub use edit::{Edit, Kind};
 pub use module::Module;
+pub use naming::{Naming, Whom, Word};
 pub use tag::tag;
 /// A flag is stored as it is sent.
 pub use wire::Flag;
@@ -58,6 +60,10 @@ pub struct Settings {
     /// Who is refused though their token is good.
     #[serde(skip_serializing_if = "wire::Denied::is_empty")]
     pub denied: wire::Denied,
+    /// Flags that were killed because everything was disabled, for when it is restored. It is kept by the
+    /// service: what a document says of it does not count.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub disabled: BTreeSet<String>,
 }
 
 impl Default for Settings {
@@ -68,6 +74,7 @@ impl Default for Settings {
             legacy: Vec::new(),
             clusters: Vec::new(),
             denied: wire::Denied::default(),
+            disabled: BTreeSet::new(),
         }
     }
 }
@@ -89,7 +96,7 @@ impl State {
             flags: self
                 .flags
                 .values()
-                .map(|flag| Flag { description: String::new(), ..Flag::clone(flag) })
+                .map(|flag| Flag { description: String::new(), safety: false, ..Flag::clone(flag) })
                 .collect(),
             modules: self.modules.values().map(|module| module.to_wire()).collect(),
         };

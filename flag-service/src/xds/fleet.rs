@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::protocol::{Push, Verdict};
 use super::snapshot::Kind;
+use crate::counts::Answers;
 
 /// Nodes remembered. Beyond it the one that has been away the longest is forgotten; nodes that are
 /// connected never are (their number is bounded by the streams the server takes).
@@ -25,6 +26,7 @@ const ERROR_BYTES: usize = 2000;
 #[derive(Debug, Default)]
 pub struct Fleet {
     nodes: Mutex<BTreeMap<String, Entry>>,
+    answers: Answers,
 }
 
 /// One node, for the status API. Times are milliseconds since the Unix epoch.
@@ -89,6 +91,12 @@ impl Fleet {
         self.lock().values().map(|entry| entry.status.clone()).collect()
     }
 
+    /// Counts of what nodes said.
+    #[must_use]
+    pub const fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
     /// Notes that a node opened a stream; it is noted as gone when the session is dropped.
     pub(super) fn connect(self: &Arc<Self>, node: &Node) -> Session {
         let mut nodes = self.lock();
@@ -150,6 +158,12 @@ impl Session {
     /// Notes what the node said of it.
     pub(super) fn said(&self, verdict: &Verdict) {
         let Verdict { kind, push, error } = verdict;
+        let Answers { acked, nacked } = &self.fleet.answers;
+        if error.is_some() {
+            nacked.inc()
+        } else {
+            acked.inc()
+        };
         self.update(*kind, |status| match error {
             Some(error) => {
                 let cut = error.floor_char_boundary(ERROR_BYTES);

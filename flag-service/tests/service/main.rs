@@ -9,12 +9,14 @@
 //! - `conditions`: what a write must have seen, and what a conflict tells.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
 //! - `explain`: what somebody is said to get, and why.
+//! - `features`: flags as switches, everything off at once, what the service says of itself.
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `formats`: JSON, YAML and pages, in and out.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
 //! - `keys`: writes that are sent again.
 //! - `ofrep`: what an OpenFeature client is answered.
 //! - `openapi`: what the API says of itself.
+//! - `people`: who joins and leaves, and one organisation or subject across all flags.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `schema`: databases of other versions.
 //! - `sync`: what an application gets that evaluates flags itself.
@@ -29,12 +31,14 @@ pub(crate) mod command;
 mod conditions;
 mod durability;
 mod explain;
+mod features;
 mod flags;
 mod formats;
 mod imports;
 mod keys;
 mod ofrep;
 mod openapi;
+mod people;
 mod process;
 mod schema;
 pub(crate) mod support;

@@ -22,6 +22,9 @@ pub struct Flag {
     /// A killed flag is off, whatever else is said here.
     #[serde(default)]
     pub killed: bool,
+    /// Whether it stays as it is when everything is disabled at once. A filter does not look at it.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub safety: bool,
     /// What must be true of other flags; while it is not, this one is off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prerequisites: Vec<Prerequisite>,
