@@ -23,8 +23,8 @@ pub struct Head {
     pub policy: Policy,
     /// The same, as it is sent.
     pub published: Arc<Published>,
-    /// Clusters that effects name and nobody provides. No change may add one; a database written
-    /// before that was asked may hold some.
+    /// What is named and not there: clusters that nobody provides, segments. No change may add one; a
+    /// database written before that was asked may hold some.
     pub unprovided: Vec<Problem>,
 }
 
@@ -39,7 +39,8 @@ impl Head {
         let published = Arc::new(state.published(revision));
         let policy = Policy::compile(&published.policy)
             .map_err(|problems| blame(published.policy.clone(), subject).unwrap_or(problems))?;
-        let unprovided = state.unprovided(&published);
+        let mut unprovided = state.unprovided(&published);
+        unprovided.extend(state.unknown_segments());
         Ok(Self { revision, state, policy, published, unprovided })
     }
 
@@ -101,7 +102,7 @@ fn blame(mut policy: wire::Policy, subject: Option<(Kind, &str)>) -> Option<Vec<
         (Kind::Flag, key) => policy.flags.sort_by_key(|flag| flag.key == key),
         (Kind::Module, id) => policy.modules.sort_by_key(|module| module.id == id),
         (Kind::Provider, name) => policy.providers.sort_by_key(|provider| provider.name == name),
-        (Kind::Settings, _) => return None,
+        (Kind::Settings | Kind::Segment, _) => return None,
     }
     Policy::compile(&policy).err()
 }

@@ -112,6 +112,14 @@ fn why(head: &Head, flag: &Flag, asker: &Asker<'_>, found: &Evaluation<'_>, buck
     let subject = asker.subject.and_then(|name| Some((name, listed(&flag.subjects, name, asker.now)?)));
     let organisation =
         asker.organisation.and_then(|name| Some((name, listed(&flag.organisations, name, asker.now)?)));
+    let by_segment = || {
+        let Overrides { on, off } = &flag.organisations;
+        let list = |list, word| {
+            let segment = head.state.segment_of(list, asker.organisation?, asker.now)?;
+            Some(format!("organisation `{}` is named `{word}`, by segment `{segment}`", asker.organisation?))
+        };
+        list(off, "off").or_else(|| list(on, "on"))
+    };
     match found.reason {
         Reason::Disabled if flag.killed => "the flag is killed".to_owned(),
         Reason::Disabled => "the flag is disabled".to_owned(),
@@ -124,8 +132,10 @@ fn why(head: &Head, flag: &Flag, asker: &Asker<'_>, found: &Evaluation<'_>, buck
         }
         Reason::TargetingMatch => match (subject, organisation) {
             (Some((name, list)), _) => format!("subject `{name}` is named `{list}`"),
-            (None, Some((name, list))) => format!("organisation `{name}` is named `{list}`"),
-            (None, None) => promised(head, flag, asker),
+            (None, Some((name, list))) if found.value == (list == "on") => {
+                format!("organisation `{name}` is named `{list}`")
+            }
+            (None, _) => by_segment().unwrap_or_else(|| promised(head, flag, asker)),
         },
         Reason::Split => split(flag, bucket.unwrap_or_default()),
     }

@@ -18,6 +18,7 @@ mod people;
 mod preview;
 mod problem;
 mod providers;
+mod segments;
 mod system;
 
 use std::fmt::Display;
@@ -72,6 +73,8 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(modules::get, modules::put, modules::delete))
         .routes(routes!(providers::list))
         .routes(routes!(providers::get, providers::put, providers::delete))
+        .routes(routes!(segments::list))
+        .routes(routes!(segments::get, segments::put, segments::delete))
         .routes(routes!(system::settings, system::put_settings))
         .routes(routes!(system::policy))
         .routes(routes!(system::warnings))

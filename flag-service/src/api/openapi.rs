@@ -29,6 +29,7 @@ use super::problem::Problem;
         (name = "features", description = "Flags as plain switches"),
         (name = "modules", description = "Modules: who serves which routes"),
         (name = "providers", description = "Token issuers and their keys"),
+        (name = "segments", description = "Named lists of organisations, for flags to name"),
         (name = "policy", description = "The settings, and what filters decide by"),
         (name = "history", description = "What was changed, and its way back"),
         (name = "openfeature", description = "OFREP 0.3, for OpenFeature SDKs; docs/openfeature.md describes it"),
@@ -52,7 +53,8 @@ pub(super) fn complete(mut api: OpenApi) -> Document {
         operations.into_iter().flatten().for_each(|operation| describe(path, operation));
     }
     if let Some(components) = &mut api.components {
-        for (resource, name) in [("Flag", "key"), ("Provider", "name"), ("Module", "id")] {
+        for (resource, name) in [("Flag", "key"), ("Provider", "name"), ("Module", "id"), ("Segment", "name")]
+        {
             if let Some(schema) = components.schemas.get(resource).map(|schema| unnamed(schema, name)) {
                 components.schemas.insert(format!("Unnamed{resource}"), schema);
             }

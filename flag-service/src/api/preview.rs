@@ -97,7 +97,7 @@ pub(super) async fn preview(
         api.writer.submit(meta.trying().submit(change)).await?;
     let mut known: BTreeSet<&str> =
         organisations.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-    for flag in before.state.flags.values().chain(after.state.flags.values()) {
+    for flag in before.published.policy.flags.iter().chain(&after.published.policy.flags) {
         let names = flag.organisations.on.iter().chain(&flag.organisations.off);
         known.extend(names.map(Named::name).filter(|name| !name.is_empty()));
     }

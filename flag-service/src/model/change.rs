@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::missing::suggestion;
-use super::{Edit, Flag, Kind, Module, Naming, Provider, Settings, State};
+use super::{Edit, Flag, Kind, Module, Naming, Provider, Segment, Settings, State};
 
 /// A change, as it is submitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,10 @@ pub enum Change {
     PutProvider(Provider),
     /// Removes a provider.
     DeleteProvider(String),
+    /// Sets a segment, new or not.
+    PutSegment(Segment),
+    /// Removes a segment.
+    DeleteSegment(String),
     /// Sets the settings.
     PutSettings(Settings),
     /// Names somebody in flags, or no longer.
@@ -85,6 +89,8 @@ impl Change {
             Self::DeleteModule(id) => Some((Kind::Module, id)),
             Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
             Self::DeleteProvider(name) => Some((Kind::Provider, name)),
+            Self::PutSegment(segment) => Some((Kind::Segment, &segment.name)),
+            Self::DeleteSegment(name) => Some((Kind::Segment, name)),
             Self::PutSettings(_) => Some((Kind::Settings, "")),
             Self::DisableAll | Self::RestoreAll | Self::Name(_) | Self::Revert(_) => None,
         }
@@ -93,7 +99,7 @@ impl Change {
     /// Whether it makes what is not there.
     #[must_use]
     pub const fn makes(&self) -> bool {
-        matches!(self, Self::PutFlag(_) | Self::PutModule(_) | Self::PutProvider(_))
+        matches!(self, Self::PutFlag(_) | Self::PutModule(_) | Self::PutProvider(_) | Self::PutSegment(_))
     }
 
     /// Whether it does nothing but switch off: nothing may stand in its way.
@@ -171,6 +177,12 @@ impl Change {
             }
             Self::DeleteProvider(name) => {
                 drop(next.providers.remove(name).ok_or_else(|| state.missing(Kind::Provider, name))?);
+            }
+            Self::PutSegment(segment) => {
+                next.segments.insert(segment.name.clone(), Arc::new(segment.clone()));
+            }
+            Self::DeleteSegment(name) => {
+                drop(next.segments.remove(name).ok_or_else(|| state.missing(Kind::Segment, name))?);
             }
             Self::PutSettings(settings) => {
                 let disabled = state.settings.disabled.clone();

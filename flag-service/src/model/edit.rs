@@ -25,6 +25,7 @@ pub enum Kind {
     Module,
     Provider,
     Settings,
+    Segment,
 }
 
 /// One resource, before and after.
@@ -49,13 +50,14 @@ impl Kind {
             Self::Module => "module",
             Self::Provider => "provider",
             Self::Settings => "settings",
+            Self::Segment => "segment",
         }
     }
 
     /// The kind of this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Flag, Self::Module, Self::Provider, Self::Settings]
+        [Self::Flag, Self::Module, Self::Provider, Self::Settings, Self::Segment]
             .into_iter()
             .find(|kind| kind.as_str() == word)
     }
@@ -82,6 +84,7 @@ impl State {
             Kind::Flag => set!(self.flags),
             Kind::Module => set!(self.modules),
             Kind::Provider => set!(self.providers),
+            Kind::Segment => set!(self.segments),
             Kind::Settings => {
                 self.settings = Arc::new(value.map(Settings::deserialize).transpose()?.unwrap_or_default());
             }
@@ -107,6 +110,7 @@ impl State {
         compare!(Kind::Flag, flags);
         compare!(Kind::Module, modules);
         compare!(Kind::Provider, providers);
+        compare!(Kind::Segment, segments);
         edits.extend(edit(Kind::Settings, "", Some(&self.settings), Some(&next.settings))?);
         Ok(edits)
     }

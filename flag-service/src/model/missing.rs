@@ -17,6 +17,7 @@ impl State {
             Kind::Flag => near(name, self.flags.keys()),
             Kind::Module => near(name, self.modules.keys()),
             Kind::Provider => near(name, self.providers.keys()),
+            Kind::Segment => near(name, self.segments.keys()),
             Kind::Settings => Vec::new(),
         };
         Refusal::Missing { kind, name: name.to_owned(), near }

@@ -7,6 +7,7 @@ mod edit;
 mod missing;
 mod module;
 mod naming;
+mod segment;
 mod tag;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ pub use change::{Change, Refusal};
 pub use edit::{Edit, Kind};
 pub use module::Module;
 pub use naming::{Naming, Whom, Word};
+pub use segment::Segment;
 pub use tag::tag;
 /// A flag is stored as it is sent.
 pub use wire::Flag;
@@ -42,6 +44,8 @@ pub struct State {
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// What there is one of.
     pub settings: Arc<Settings>,
+    /// By name.
+    pub segments: BTreeMap<String, Arc<Segment>>,
 }
 
 /// What there is one of.
@@ -96,7 +100,12 @@ impl State {
             flags: self
                 .flags
                 .values()
-                .map(|flag| Flag { description: String::new(), safety: false, ..Flag::clone(flag) })
+                .map(|flag| Flag {
+                    description: String::new(),
+                    safety: false,
+                    organisations: self.resolved(&flag.organisations),
+                    ..Flag::clone(flag)
+                })
                 .collect(),
             modules: self.modules.values().map(|module| module.to_wire()).collect(),
         };

@@ -26,6 +26,7 @@ impl State {
             Kind::Flag => serde_json::to_value(&**self.flags.get(name)?),
             Kind::Module => serde_json::to_value(&**self.modules.get(name)?),
             Kind::Provider => serde_json::to_value(&**self.providers.get(name)?),
+            Kind::Segment => serde_json::to_value(&**self.segments.get(name)?),
             Kind::Settings => serde_json::to_value(&*self.settings),
         };
         value.ok()

@@ -19,6 +19,7 @@
 //! - `people`: who joins and leaves, and one organisation or subject across all flags.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `schema`: databases of other versions.
+//! - `segments`: lists of organisations that flags name.
 //! - `sync`: what an application gets that evaluates flags itself.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
@@ -41,6 +42,7 @@ mod openapi;
 mod people;
 mod process;
 mod schema;
+mod segments;
 pub(crate) mod support;
 mod sync;
 mod writes;
