@@ -1,6 +1,7 @@
 //! The flag service: operators' changes in, Envoy configuration out.
 
 pub mod api;
+pub mod blame;
 pub mod cli;
 pub mod conflict;
 pub mod counts;

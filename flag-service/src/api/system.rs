@@ -14,6 +14,7 @@ use super::meta::{Body, Meta, Name, Parameters, Switches, within};
 use super::openapi::{Reading, WriteHeaders, Writing};
 use super::problem::{FieldProblem, Problem};
 use super::{Api, Written, resource, tagged, written};
+use crate::blame;
 use crate::model::change::read;
 use crate::model::{Change, Settings};
 use crate::store::{Chain, Entry};
@@ -178,9 +179,19 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
         modules: head.state.modules.len(),
         providers: head.state.providers.len(),
         warnings: head.warnings().count(),
-        envoys: api.fleet.nodes(),
+        envoys: nodes(&api).await,
     };
     tagged(head.revision, &status)
+}
+
+/// The Envoys, and who caused what they refuse. That is the store's to say: while it is away, the
+/// refusals are told without.
+async fn nodes(api: &Api) -> Vec<NodeStatus> {
+    let mut nodes = api.fleet.nodes();
+    if let Err(error) = blame::attribute(&mut nodes, api.writer.store()).await {
+        tracing::debug!("refusals cannot be attributed: {error}");
+    }
+    nodes
 }
 
 /// An Envoy, and how far behind it is.
@@ -204,7 +215,7 @@ struct Envoys {
 #[utoipa::path(get, path = "/api/v1/envoys", tag = "service", responses((status = 200, body = Envoys), Reading))]
 pub(super) async fn envoys(State(api): State<Api>) -> Response {
     let revision = api.writer.head().revision;
-    let envoys = api.fleet.nodes().into_iter().map(|node| {
+    let envoys = nodes(&api).await.into_iter().map(|node| {
         let accepted = node.types.get("ecds").and_then(|policy| policy.acked.as_ref());
         let lag = accepted.map(|accepted| revision.saturating_sub(accepted.revision));
         Envoy { node, lag }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use rampart_engine::policy::{Problem, wire};
 
-use super::State;
+use super::{Module, State};
 use crate::published::Published;
 
 impl State {
@@ -45,8 +45,7 @@ fn effects(module: &wire::Module) -> impl Iterator<Item = (String, &wire::Effect
 fn explain(cluster: &str) -> String {
     let known = "known are `legacy` where it is set, `module/{id}/{version}` of registered modules, and what the \
                  settings' `clusters` say Envoy's bootstrap defines";
-    let module = cluster.strip_prefix("module/").and_then(|rest| rest.split_once('/'));
-    match module {
+    match Module::of_cluster(cluster) {
         Some((id, version)) => {
             format!(
                 "there is no cluster `{cluster}`, for want of module `{id}` in version {version}: {known}"

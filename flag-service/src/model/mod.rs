@@ -31,7 +31,7 @@ pub use wire::Provider;
 use crate::published::{Endpoint, Published, Upstream};
 
 /// The cluster of the application that modules replace.
-const LEGACY: &str = "legacy";
+pub(crate) const LEGACY: &str = "legacy";
 
 /// Everything, at one revision. Cheap to clone: resources are shared until they change.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -68,6 +68,12 @@ impl Module {
         format!("module/{}/{}", self.id, self.version)
     }
 
+    /// The module's id and version, when the cluster is a module's.
+    #[must_use]
+    pub fn of_cluster(cluster: &str) -> Option<(&str, &str)> {
+        cluster.strip_prefix("module/")?.split_once('/')
+    }
+
     pub(super) fn to_wire(&self) -> wire::Module {
         wire::Module {
             id: self.id.clone(),

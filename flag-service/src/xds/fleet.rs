@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::protocol::{Push, Verdict};
 use super::snapshot::Kind;
+use crate::blame::Cause;
 use crate::counts::Answers;
 
 /// Nodes remembered. Beyond it the one that has been away the longest is forgotten; nodes that are
@@ -75,6 +76,10 @@ pub struct Refusal {
     pub revision: u64,
     /// Envoy's words, shortened.
     pub error: String,
+    /// The resources that these words name.
+    pub resources: Vec<String>,
+    /// What it is about, as [`crate::blame`] finds out; the fleet does not know.
+    pub caused_by: Vec<Cause>,
 }
 
 #[derive(Debug)]
@@ -155,8 +160,9 @@ impl Session {
         self.update(kind, |status| status.pushed = Some(push.into()));
     }
 
-    /// Notes what the node said of it.
-    pub(super) fn said(&self, verdict: &Verdict) {
+    /// Notes what the node said of it, and of which resources by name. Returns whether it is news: no
+    /// node has said the same of the same before.
+    pub(super) fn said(&self, verdict: &Verdict, resources: &[String]) -> bool {
         let Verdict { kind, push, error } = verdict;
         let Answers { acked, nacked } = &self.fleet.answers;
         if error.is_some() {
@@ -164,18 +170,28 @@ impl Session {
         } else {
             acked.inc()
         };
-        self.update(*kind, |status| match error {
-            Some(error) => {
-                let cut = error.floor_char_boundary(ERROR_BYTES);
-                let error = error.get(..cut).unwrap_or_default().to_owned();
-                status.nacked =
-                    Some(Refusal { version: push.version.clone(), revision: push.revision, error });
-            }
-            None => {
+        let Some(error) = error else {
+            self.update(*kind, |status| {
                 status.acked = Some(push.into());
                 status.nacked = None;
-            }
-        });
+            });
+            return true;
+        };
+        let cut = error.floor_char_boundary(ERROR_BYTES);
+        let refusal = Refusal {
+            version: push.version.clone(),
+            revision: push.revision,
+            error: error.get(..cut).unwrap_or_default().to_owned(),
+            resources: resources.to_vec(),
+            caused_by: Vec::new(),
+        };
+        let is_known = |entry: &Entry| {
+            let refused = entry.status.types.get(kind.name()).and_then(|status| status.nacked.as_ref());
+            refused.is_some_and(|known| known.version == refusal.version && known.error == refusal.error)
+        };
+        let is_news = !self.fleet.lock().values().any(is_known);
+        self.update(*kind, |status| status.nacked = Some(refusal));
+        is_news
     }
 
     fn update(&self, kind: Kind, change: impl FnOnce(&mut TypeStatus)) {
@@ -264,20 +280,31 @@ mod tests {
     fn a_refusal_stands_until_something_else_is_accepted() {
         let fleet = Arc::new(Fleet::default());
         let session = fleet.connect(&node("a"));
-        session.said(&verdict("good", None));
-        session.said(&verdict("bad", Some("no such thing")));
+        session.said(&verdict("good", None), &[]);
+        session.said(&verdict("bad", Some("no such thing")), &[]);
         let status = fleet.nodes()[0].types["ecds"].clone();
         assert_eq!(status.acked.unwrap().version, "good");
         assert_eq!(status.nacked.unwrap().error, "no such thing");
         assert_eq!(session.refused()[&Kind::Extension], "bad");
-        session.said(&verdict("better", None));
+        session.said(&verdict("better", None), &[]);
         assert!(session.refused().is_empty());
+    }
+
+    #[test]
+    fn what_one_has_said_is_no_news_from_another() {
+        let fleet = Arc::new(Fleet::default());
+        let (one, other) = (fleet.connect(&node("a")), fleet.connect(&node("b")));
+        let bad = verdict("bad", Some("no such thing"));
+        assert!(one.said(&bad, &["f".to_owned()]) && !other.said(&bad, &["f".to_owned()]));
+        assert!(other.said(&verdict("worse", Some("no such thing")), &[]));
+        assert!(other.said(&verdict("worse", Some("nor this")), &[]));
+        assert_eq!(fleet.nodes()[0].types["ecds"].nacked.as_ref().unwrap().resources, ["f"]);
     }
 
     #[test]
     fn a_long_error_is_cut_between_characters() {
         let fleet = Arc::new(Fleet::default());
-        fleet.connect(&node("a")).said(&verdict("bad", Some(&"é".repeat(5000))));
+        fleet.connect(&node("a")).said(&verdict("bad", Some(&"é".repeat(5000))), &[]);
         let error = fleet.nodes()[0].types["ecds"].nacked.clone().unwrap().error;
         assert!(error.len() <= 2000 && error.chars().all(|c| c == 'é') && !error.is_empty());
     }

@@ -5,6 +5,7 @@ mod delta;
 pub mod fleet;
 mod ledger;
 mod protocol;
+mod refusal;
 mod role;
 mod service;
 pub mod snapshot;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -62,7 +63,7 @@ pub async fn serve(
             let published = current.borrow_and_update().clone();
             if let Some(published) = published {
                 publish.send_replace(Some(Arc::new(translate::translate(&published, &data_plane))));
-                sleep(REST).await;
+                sleep_until(Instant::now() + REST).await;
             }
             if current.changed().await.is_err() {
                 // Nobody will publish again; what is there is still served.

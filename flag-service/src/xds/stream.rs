@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::fleet::{Fleet, Session};
 use super::protocol::{Answer, Protocol, Step};
+use super::refusal;
 use super::role::{Member, Role, Snapshots};
 use super::snapshot::Snapshot;
 
@@ -107,14 +108,21 @@ impl<P: Protocol> Conversation<P> {
     async fn hear(&mut self, request: &P::Request, snapshot: &Snapshot) -> Option<()> {
         let Step { verdict, answers } = self.machine.on_request(request, snapshot);
         if let Some(verdict) = verdict {
-            if let Some(error) = &verdict.error {
+            let words = verdict.error.as_deref().unwrap_or_default();
+            let resources = refusal::named(words, verdict.kind, snapshot);
+            let is_news = self.session.said(&verdict, &resources);
+            if let (Some(error), true) = (&verdict.error, is_news) {
                 let (kind, revision) = (verdict.kind.name(), verdict.push.revision);
+                let resources = resources.join(", ");
                 warn!(
                     node = self.id,
-                    kind, revision, error, "envoy refused a resource and keeps the last good one"
+                    kind,
+                    revision,
+                    resources,
+                    error,
+                    "envoy refused a resource and keeps the last good one; `rampart status` tells what changed"
                 );
             }
-            self.session.said(&verdict);
         }
         self.send(answers, snapshot).await
     }

@@ -9,7 +9,7 @@ use rampart_tests::{
     modules::WORKER_REFUSING,
     paths,
     ports::Port,
-    seed::{EARLY, ROUTE},
+    seed::{EARLY, FLAG, ROUTE},
     shipped::{StaticVariant, example_policy},
     stack::{Options, Stack},
     upstream::Upstream,
@@ -165,6 +165,40 @@ fn a_module_that_cannot_be_loaded_leaves_the_one_that_runs() {
         eventually(SOON, "the refusal", refused).await?;
         stack.served_by(&token, "analytics-core v1").await?;
         ensure!(stack.envoy.stat(NOT_ATTESTED).await? == 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_policy_that_envoy_refuses_is_shown_with_what_changed_and_who_did_it() {
+    system_test(async |dir| {
+        let mut stack = Stack::seeded(dir).await?;
+        let module = dir.join("copy.wasm");
+        fs::copy(paths::filter()?, &module)?;
+        stack.service.kill()?;
+        stack.service.set("--filter", &module.display().to_string());
+        stack.service.start().await?;
+        stack.roll_out("100").await?;
+        let token = stack.token(EARLY)?;
+        stack.served_by(&token, "analytics-core v1").await?;
+
+        // Envoy reads the file again with each policy.
+        fs::write(&module, "no module")?;
+        let change = ["--actor", "alice", "flag", "set", FLAG, "--percentage", "0"];
+        stack.service.cli(&change).await?.ok()?;
+        let refused = async || {
+            let shown = stack.service.cli(&["status"]).await?.ok()?;
+            let about = format!("(flag {FLAG} by alice): Unable to create Wasm plugin rampart");
+            ensure!(shown.contains("ecds of revision ") && shown.contains(&about), "{shown}");
+            Ok(())
+        };
+        eventually(SOON, "the refusal", refused).await?;
+        stack.served_by(&token, "analytics-core v1").await?;
+
+        fs::copy(paths::filter()?, &module)?;
+        stack.roll_out("50").await?;
+        let log = fs::read_to_string(dir.join("service.log"))?;
+        ensure!(log.matches("envoy refused a resource").count() == 1, "{log}");
         Ok(())
     });
 }
