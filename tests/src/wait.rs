@@ -13,6 +13,11 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// What "soon" means for a process on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// Lets a moment pass, for a peer that shows by nothing that it has done what it was told.
+pub async fn pause(moment: Duration) {
+    tokio::time::sleep(moment).await;
+}
+
 /// Polls until `probe` succeeds; its error says what it saw instead. The first probe is made at
 /// once, and one more after the deadline has passed.
 ///

@@ -233,7 +233,7 @@ impl Delta {
         }
         let push = push_of(kind, snapshot);
         let message = DeltaDiscoveryResponse {
-            system_version_info: push.version.clone(),
+            system_version_info: snapshot.told(&push.version).to_owned(),
             type_url: kind.type_url().to_owned(),
             nonce: self.ledger.issue(kind, push.clone()),
             resources,

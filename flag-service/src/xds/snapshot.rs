@@ -113,6 +113,7 @@ pub struct Snapshot {
     revision: u64,
     resources: BTreeMap<Kind, BTreeMap<String, Resource>>,
     versions: BTreeMap<Kind, String>,
+    told_as: Option<String>,
 }
 
 impl Snapshot {
@@ -121,7 +122,19 @@ impl Snapshot {
     pub fn new(revision: u64, resources: BTreeMap<Kind, BTreeMap<String, Resource>>) -> Self {
         let version = |kind| version_of(resources.get(&kind).into_iter().flatten());
         let versions = Kind::PUSH_ORDER.into_iter().map(|kind| (kind, version(kind))).collect();
-        Self { revision, resources, versions }
+        Self { revision, resources, versions, told_as: None }
+    }
+
+    /// The same, told under a version that somebody else chose, as a conformance suite does. What a
+    /// client lacks is still found out by content.
+    #[must_use]
+    pub fn told_as(self, version: &str) -> Self {
+        Self { told_as: Some(version.to_owned()), ..self }
+    }
+
+    /// What clients are told in place of that version.
+    pub(super) fn told<'a>(&'a self, version: &'a str) -> &'a str {
+        self.told_as.as_deref().unwrap_or(version)
     }
 
     /// The store's revision.
@@ -155,7 +168,7 @@ impl Snapshot {
             let of_kind = resources.entry(kind).or_default();
             of_kind.entry(name.to_owned()).or_insert_with(|| resource.clone());
         }
-        Self::new(self.revision, resources)
+        Self { told_as: self.told_as.clone(), ..Self::new(self.revision, resources) }
     }
 }
 

@@ -191,7 +191,7 @@ impl Sotw {
         }
         let push = Push { version, revision: snapshot.revision() };
         let message = DiscoveryResponse {
-            version_info: push.version.clone(),
+            version_info: snapshot.told(&push.version).to_owned(),
             resources: resources.into_iter().map(|(_, resource)| resource.body.clone()).collect(),
             type_url: kind.type_url().to_owned(),
             nonce: self.ledger.issue(kind, push.clone()),

@@ -11,6 +11,7 @@
 //! - `documents`: what documents show is what happens.
 //! - `effects`: what flags change about a request, as the router and the upstream see it.
 //! - `failures`: what each failure looks like to callers and to operators.
+//! - `grpc_clients`: the xDS server, and clients of it that are no Envoys.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `hostile`: traffic that no honest client sends.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
@@ -46,6 +47,7 @@ mod discovery;
 mod documents;
 mod effects;
 mod failures;
+mod grpc_clients;
 mod harness;
 mod headers;
 mod hostile;

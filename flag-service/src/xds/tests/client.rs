@@ -164,6 +164,7 @@ impl Variant for Incremental {
         let DeltaDiscoveryResponse { system_version_info: version, type_url, nonce, .. } = response;
         let mut contents = String::new();
         for resource in &response.resources {
+            assert_eq!(resource.ttl, None);
             contents += &format!(" {}", content(resource.resource.as_ref().unwrap()));
         }
         for name in &response.removed_resources {

@@ -291,6 +291,20 @@ async fn rule_14_the_node_is_in_the_first_request_and_in_no_other() {
 }
 
 #[tokio::test]
+async fn rule_15_no_resource_has_a_time_to_live() {
+    let all = Kind::PUSH_ORDER.map(|kind| (kind, "A1"));
+    let served = Served::of(&all).await;
+    let mut delta = Delta::open(&served, None).await;
+    let features = ["xds.config.supports-resource-ttl", "xds.config.supports-resource-in-sotw"];
+    let client_features = features.map(str::to_owned).into();
+    delta.come_from(Some(Node { id: "a".to_owned(), client_features, ..Node::default() }));
+    for kind in Kind::PUSH_ORDER {
+        delta.subscribe(kind, "A").await;
+        assert_eq!(delta.got().await, format!("{} A1", kind.name()), "and `read` sees no time to live");
+    }
+}
+
+#[tokio::test]
 async fn rule_16_a_full_server_says_so_when_a_stream_is_opened() {
     let served = Served::with_room_for(1).await;
     served.publish(&[(Secret, "S1")]);
