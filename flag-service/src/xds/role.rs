@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::snapshot::{Kind, Resource, Snapshot};
@@ -13,6 +13,11 @@ use super::snapshot::{Kind, Resource, Snapshot};
 /// How long a cluster is kept for an Envoy that does not answer. One that has refused what would
 /// replace its policy has answered: it goes on with the old one, and the clusters of that stay.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a cluster outlives its last use. A client that names its clusters asks for the new one when
+/// it gets the route to it: a list without the old one, on its way at that moment, would look as if there
+/// was no new one either.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// The newest of what is shown; `None` until there is anything.
 pub(super) type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
@@ -22,6 +27,8 @@ pub(super) type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 pub(super) struct Role {
     state: Mutex<State>,
     shown: watch::Sender<Option<Arc<Snapshot>>>,
+    /// Something has become due that was not.
+    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +52,26 @@ struct Retired {
     /// … and before this one may name it.
     to: u64,
     until: Instant,
+    /// Nobody needs it any more, and from then on it is gone.
+    drained: Option<Instant>,
+}
+
+impl Retired {
+    fn is_needed(&self, streams: &BTreeMap<u64, Runs>, now: Instant) -> bool {
+        streams.values().any(|runs| {
+            let named = runs.from < self.to && runs.to >= self.from;
+            named && (runs.refuses || now < self.until)
+        })
+    }
+
+    /// Whether it is still shown.
+    fn stays(&mut self, streams: &BTreeMap<u64, Runs>, now: Instant) -> bool {
+        if self.is_needed(streams, now) {
+            self.drained = None;
+            return true;
+        }
+        now < *self.drained.get_or_insert(now + DRAIN)
+    }
 }
 
 /// Which policies an Envoy may run: what it accepted last, up to what it was last sent.
@@ -88,7 +115,7 @@ impl Role {
         newest.mark_changed();
         let mut open = true;
         loop {
-            let overdue = self.deadline();
+            let overdue = self.deadline(Instant::now());
             tokio::select! {
                 changed = newest.changed(), if open => {
                     // When nobody will publish again, what is there is still served.
@@ -96,10 +123,10 @@ impl Role {
                     let snapshot = newest.borrow_and_update().clone();
                     snapshot.into_iter().for_each(|snapshot| self.publish(snapshot, Instant::now()));
                 }
+                () = self.moved.notified() => {}
                 () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
                     self.sweep(self.lock(), Instant::now());
                 }
-                else => std::future::pending().await,
             }
         }
     }
@@ -112,10 +139,11 @@ impl Role {
         self.shown.send_replace(Some(state.shown()));
     }
 
-    /// When clusters are next given up that an Envoy has not let go.
-    fn deadline(&self) -> Option<Instant> {
-        let now = Instant::now();
-        self.lock().retired.values().map(|retired| retired.until).filter(|until| *until > now).min()
+    /// When a cluster is next given up, as far as is known now.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let state = self.lock();
+        let due = state.retired.values().map(|retired| retired.drained.unwrap_or(retired.until));
+        due.filter(|due| *due > now).min()
     }
 
     /// A stream was opened. Its Envoy is taken to run nothing older than what it is shown first; of
@@ -133,6 +161,7 @@ impl Role {
         if state.sweep(now) {
             self.shown.send_replace(Some(state.shown()));
         }
+        self.moved.notify_one();
     }
 
     /// What is kept here is valid after every single assignment, so a panic elsewhere ends nothing.
@@ -150,8 +179,11 @@ impl State {
                 let from = self.since.remove(name).unwrap_or_default();
                 let endpoints = before.get(Kind::Endpoints, name).cloned();
                 let until = now + DEADLINE;
-                let retired = Retired { cluster: cluster.clone(), endpoints, from, to: revision, until };
-                self.retired.insert(name.clone(), retired);
+                let cluster = cluster.clone();
+                let retired = Retired { cluster, endpoints, from, to: revision, until, drained: None };
+                if retired.is_needed(&self.streams, now) {
+                    self.retired.insert(name.clone(), retired);
+                }
             }
         }
         for (name, _) in self.latest.all(Kind::Cluster) {
@@ -164,12 +196,7 @@ impl State {
     fn sweep(&mut self, now: Instant) -> bool {
         let Self { retired, streams, .. } = self;
         let before = retired.len();
-        retired.retain(|_, retired| {
-            streams.values().any(|runs| {
-                let named = runs.from < retired.to && runs.to >= retired.from;
-                named && (runs.refuses || now < retired.until)
-            })
-        });
+        retired.retain(|_, retired| retired.stays(streams, now));
         retired.len() != before
     }
 
@@ -253,6 +280,12 @@ mod tests {
         names(Kind::Cluster)
     }
 
+    /// Lets pass what a cluster outlives its last use, and whoever has not answered with it.
+    fn drain(role: &Role) {
+        let due = role.deadline(Instant::now()).unwrap();
+        role.sweep(role.lock(), due);
+    }
+
     fn role(clusters: &[&str]) -> Arc<Role> {
         let role = Arc::new(Role::default());
         publish(&role, 1, clusters);
@@ -277,6 +310,8 @@ mod tests {
         drop(gone);
         assert_eq!(shown(&role), "a b", "one of them has not answered");
         other.note(Some(Progress::Settled), 2);
+        assert_eq!(shown(&role), "a b", "for a moment");
+        drain(&role);
         assert_eq!(shown(&role), "b");
     }
 
@@ -286,10 +321,11 @@ mod tests {
         let silent = member(&role);
         publish(&role, 2, &["b"]);
         silent.note(Some(Progress::Open), 2);
-        let deadline = role.deadline().unwrap();
+        let deadline = role.deadline(Instant::now()).unwrap();
         role.sweep(role.lock(), deadline - Duration::from_millis(1));
         assert_eq!(shown(&role), "a b");
         role.sweep(role.lock(), deadline);
+        drain(&role);
         assert_eq!(shown(&role), "b");
     }
 
@@ -301,11 +337,13 @@ mod tests {
         stubborn.note(Some(Progress::Open), 2);
         stubborn.note(Some(Progress::Refused), 2);
         publish(&role, 3, &["c"]);
+        drain(&role);
         assert_eq!(shown(&role), "a c", "b was named by a policy that never ran");
         stubborn.note(Some(Progress::Open), 3);
         role.sweep(role.lock(), Instant::now() + DEADLINE);
         assert_eq!(shown(&role), "a c");
         stubborn.note(Some(Progress::Settled), 3);
+        drain(&role);
         assert_eq!(shown(&role), "c");
     }
 
@@ -318,6 +356,7 @@ mod tests {
         publish(&role, 4, &[]);
         assert_eq!(shown(&role), "a", "the policy of revision 1 still runs");
         slow.note(Some(Progress::Settled), 4);
+        drain(&role);
         assert_eq!(shown(&role), "");
     }
 

@@ -61,12 +61,18 @@ impl Protocol for Sotw {
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
             return Step { verdict: None, answers: Vec::new() };
         };
-        let stale = self.ledger.last(kind).is_some_and(|last| last != request.response_nonce);
+        let last = self.ledger.last(kind);
+        // No nonce is no stale one: the client begins again with that type, having given it up before.
+        let begins = last.is_some() && request.response_nonce.is_empty();
+        let stale = !begins && last.is_some_and(|last| last != request.response_nonce);
         let mut verdict = self.ledger.settle(kind, &request.response_nonce, request.error_detail.as_ref());
         if stale {
             return Step { verdict, answers: Vec::new() };
         }
 
+        if begins {
+            self.types.remove(&kind);
+        }
         let asks = if let Some(state) = self.types.get_mut(&kind) {
             let before = state.subscription.clone();
             state.subscription.replace(&request.resource_names);
@@ -149,7 +155,7 @@ impl Sotw {
         let subscription = Subscription::first(kind, &request.resource_names);
         let version = version_of(wanted(&subscription, kind, snapshot));
         self.resumes |= !request.version_info.is_empty();
-        if !self.resumes {
+        if !self.resumes && self.ledger.last(kind).is_none() {
             self.ledger.pardon(kind);
         }
         // The same bytes a second time would be acknowledged, though Envoy does not run them.
@@ -276,6 +282,17 @@ mod tests {
         stream.on_snapshot(&snapshot(2, &[(Endpoints, "a", "2"), (Endpoints, "b", "1")]));
         let step = stream.on_request(&stale, &one);
         assert!(step.answers.is_empty() && step.verdict.unwrap().push.revision == 1);
+    }
+
+    #[test]
+    fn a_request_without_a_nonce_begins_again_with_its_type() {
+        let mut stream = Sotw::default();
+        let one = snapshot(1, &[(Endpoints, "a", "1"), (Endpoints, "b", "1")]);
+        assert_eq!(ask(&mut stream, &request(Endpoints, &["a"]), &one), ["eds 1"]);
+        let given_up = ack(&stream, Endpoints, &[]);
+        assert!(ask(&mut stream, &given_up, &one).is_empty());
+        assert_eq!(ask(&mut stream, &request(Endpoints, &["b"]), &one), ["eds 1"]);
+        assert!(stream.on_snapshot(&snapshot(2, &[(Endpoints, "a", "2"), (Endpoints, "b", "1")])).is_empty());
     }
 
     #[test]
