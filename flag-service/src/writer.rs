@@ -124,6 +124,7 @@ impl WriteError {
             Self::Refused(Refusal::Malformed { .. }) => "malformed",
             Self::Senseless(_) => "senseless",
             Self::NoSuchRevision(_) => "no_such_revision",
+            Self::KeyReused(_) => "key_reused",
             Self::Interrupted => "interrupted",
             Self::Incomprehensible(_) => "incomprehensible",
             Self::Store(_) => "store",
