@@ -76,7 +76,11 @@ fn while_the_database_is_away_envoy_serves_and_it_is_told_once() {
         stack.served_by(&token, "analytics-core v1").await?;
         let log = || fs::read_to_string(dir.join("service.log")).context("service.log");
         let says = async |what: &str| {
-            eventually(SOON, what, async || Ok(ensure!(log()?.contains(what), "not yet"))).await
+            let said = async || {
+                ensure!(log()?.contains(what), "not yet");
+                Ok(())
+            };
+            eventually(SOON, what, said).await
         };
 
         server.stop()?;
@@ -150,7 +154,10 @@ async fn create(api: &Client) -> Result<()> {
 
 /// Waits until a third of the edits are made.
 async fn among(acknowledged: &AtomicUsize) -> Result<()> {
-    let third = async || Ok(ensure!(acknowledged.load(Ordering::Relaxed) > EDITS / 3, "not yet"));
+    let third = async || {
+        ensure!(acknowledged.load(Ordering::Relaxed) > EDITS / 3, "not yet");
+        Ok(())
+    };
     eventually(SOON * 6, "a third of the edits", third).await
 }
 
