@@ -192,17 +192,17 @@ async fn edits(apis: &[Client], acknowledged: &AtomicUsize) -> Result<Vec<u64>> 
 /// Every edit is in the history once, as the revision that was answered, and the history proves itself.
 async fn each_once(api: &Client, answered: &[u64]) -> Result<()> {
     let mut made: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut before = u64::MAX;
+    let mut page = "/api/v1/history".to_owned();
     loop {
-        let page = api.get(&format!("/api/v1/history?before={before}"), None).await?.json()?;
-        for change in page["changes"].as_array().context("no changes")? {
+        let changes = api.get(&page, None).await?.json()?;
+        for change in changes["changes"].as_array().context("no changes")? {
             let revision = change["revision"].as_u64().context("no revision")?;
             if let Some(edit) = change.pointer("/edits/0/after/description").and_then(Value::as_str) {
                 made.entry(edit.to_owned()).or_default().push(revision);
             }
         }
-        match page["next"].as_u64() {
-            Some(next) => before = next,
+        match changes["next"].as_u64() {
+            Some(before) => page = format!("/api/v1/history?before={before}"),
             None => break,
         }
     }

@@ -62,7 +62,7 @@ fn a_share_of_requests_is_dealt_by_their_ids_whoever_gave_them() {
         let flag = flags.find(FLAG).context("it was just made")?;
         let on = |id: &str| flags.evaluate(flag, &Asker { request_id: Some(id), ..Asker::default() }).value;
         let (api, path) = (stack.service.client()?, format!("/api/v1/flags/{FLAG}"));
-        let put = api.send(Method::PUT, &path, &[], sent.to_string().into_bytes()).await?;
+        let put = api.send(Method::PUT, &path, &[("if-match", "*")], sent.to_string().into_bytes()).await?;
         ensure!(put.status == 200, "{}", put.text());
         let (client, bearer) = (stack.client()?, format!("Bearer {}", stack.token(EARLY)?));
         // The clients' own are no UUIDs, and Envoy leaves them as they are.

@@ -164,7 +164,8 @@ fn a_token_that_is_not_forwarded_does_not_reach_the_upstream() {
         provider["forward"] = false.into();
         provider["token_from"] = serde_json::json!(["bearer", {"cookie": "session"}]);
         let body = provider.to_string().into_bytes();
-        let put = stack.service.client()?.send(Method::PUT, "/api/v1/providers/main", &[], body).await?;
+        let (api, known) = (stack.service.client()?, [("if-match", "*")]);
+        let put = api.send(Method::PUT, "/api/v1/providers/main", &known, body).await?;
         ensure!(put.status == 200, "{}", put.text());
         let token = stack.token(EARLY)?;
         let cookie = format!("a=1; session={token}; b=2");
