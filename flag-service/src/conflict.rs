@@ -100,7 +100,9 @@ impl Conflict {
         }
         changes.truncate(TOLD);
         let edit = Edit { kind, name: name.to_owned(), before: based_on.clone(), after: there.clone() };
-        let yours = based_on.as_ref().and_then(|based_on| {
+        // What it would go back to does not follow from what was seen.
+        let seen = based_on.as_ref().filter(|_| change.back_to().is_none());
+        let yours = seen.and_then(|based_on| {
             let mut state = now.state.clone();
             state.set(kind, name, Some(based_on)).ok()?;
             change.apply(&state, &[]).ok()?.value(kind, name)

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use crate::conflict::{Basis, Conflict};
 use crate::counts::{Why, Writes};
 use crate::head::Head;
-use crate::model::{Change, Kind, Refusal};
+use crate::model::{Change, Edit, Kind, Refusal};
 use crate::published::{Current, Published};
 use crate::store::{Answer, Entry, Store, StoreError};
 
@@ -20,6 +20,8 @@ use crate::store::{Answer, Entry, Store, StoreError};
 const FOLLOW: Duration = Duration::from_secs(1);
 /// Most warnings that are logged of one revision; all of them are to be had from the API.
 const LOGGED: usize = 20;
+/// Most resources of one change that its summary tells; the history has all of them.
+const TOLD: usize = 20;
 
 /// A change and who asks for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +65,8 @@ pub struct Accepted {
     pub applied: bool,
     /// What changed, in words.
     pub summary: String,
+    /// What changed, exactly.
+    pub edits: Vec<Edit>,
     /// What the change makes odd.
     pub warnings: Vec<Problem>,
 }
@@ -121,7 +125,7 @@ impl WriteError {
             Self::Absent(..) => "absent",
             Self::Exists(_) => "exists",
             Self::Refused(Refusal::Missing { .. }) => "missing",
-            Self::Refused(Refusal::Malformed { .. }) => "malformed",
+            Self::Refused(Refusal::Malformed { .. } | Refusal::Several(_)) => "malformed",
             Self::Senseless(_) => "senseless",
             Self::NoSuchRevision(_) => "no_such_revision",
             Self::KeyReused(_) => "key_reused",
@@ -282,10 +286,10 @@ impl Writer {
             return Ok(accepted);
         }
         self.check_basis(now, submission).await?;
-        let since = match submission.change {
-            Change::Revert(to) if to > now.revision => return Err(WriteError::NoSuchRevision(to)),
-            Change::Revert(to) => self.store.edits_since(to).await?,
-            _ => Vec::new(),
+        let since = match submission.change.back_to() {
+            Some(to) if to > now.revision => return Err(WriteError::NoSuchRevision(to)),
+            Some(to) => self.store.edits_since(to).await?,
+            None => Vec::new(),
         };
         let subject = submission.change.subject();
         let state = submission.change.apply(&now.state, &since)?;
@@ -297,14 +301,14 @@ impl Writer {
         let applied = !submission.dry_run;
         if edits.is_empty() {
             let (head, summary) = (Arc::clone(now), "nothing to change".to_owned());
-            let accepted = Accepted { head, applied, summary, warnings: Vec::new() };
+            let accepted = Accepted { head, applied, summary, edits, warnings: Vec::new() };
             if let Some(key) = key {
                 self.store.keep(&answer(key, &accepted)).await?;
             }
             return Ok(accepted);
         }
-        let mut summary = edits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        if let Change::Revert(to) = submission.change {
+        let mut summary = summarise(&edits);
+        if let Some(to) = submission.change.back_to() {
             summary = format!("back to revision {to}: {summary}");
         }
         // A text of PostgreSQL holds any character but this one; JSON escapes it.
@@ -316,6 +320,7 @@ impl Writer {
             head: Arc::clone(&next),
             applied,
             summary: summary.clone(),
+            edits: edits.clone(),
             warnings: shorten(warnings.clone(), subject),
         };
         if applied {
@@ -357,7 +362,12 @@ impl Writer {
         let warnings =
             serde_json::from_str::<Vec<(String, String)>>(&answer.warnings).map_err(StoreError::from)?;
         let warnings = warnings.into_iter().map(|(field, problem)| Problem { field, problem }).collect();
-        Ok(Some(Accepted { head, applied: true, summary: answer.summary, warnings }))
+        let summary = answer.summary;
+        // Where there was nothing to change, the revision is another change's.
+        let entry = self.store.history(revision + 1, 1).await?.into_iter();
+        let entry = entry.filter(|entry| entry.revision == revision && entry.summary == summary);
+        let edits = entry.flat_map(|entry| entry.edits).collect();
+        Ok(Some(Accepted { head, applied: true, summary, edits, warnings }))
     }
 
     /// Whether what the asker has seen is what is there.
@@ -390,6 +400,14 @@ impl Writer {
         *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(head);
         self.publish.send_replace(Some(Arc::clone(&head.published)));
     }
+}
+
+fn summarise(edits: &[Edit]) -> String {
+    let mut words: Vec<String> = edits.iter().take(TOLD).map(ToString::to_string).collect();
+    if let Some(more) = edits.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        words.push(format!("and {more} more"));
+    }
+    words.join("; ")
 }
 
 /// Once, when they arise: they stay until what they are about is changed.

@@ -170,7 +170,7 @@ pub(super) async fn put(
     // Who only knows switches knows no tags: named members are set, and nothing else is replaced.
     let meta = meta.whatever().because(reason);
     let change = Change::PatchFlag { key: key.clone(), patch: Value::Object(patch) };
-    let Accepted { head, applied, summary, warnings } = api.writer.submit(meta.submit(change)).await?;
+    let Accepted { head, applied, summary, warnings, .. } = api.writer.submit(meta.submit(change)).await?;
     let flag = head.state.flags.get(&key).ok_or_else(|| head.state.missing(Kind::Flag, &key))?;
     let written = FeatureWritten {
         flag: &key,

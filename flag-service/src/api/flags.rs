@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::meta::{Body, Listing, Meta, Name, Parameters, Switches};
+use super::meta::{Body, Listing, Meta, Name, Names, Parameters, Switches, revision};
 use super::openapi::{Finding, Reading, WriteHeaders, Writing};
 use super::problem::Problem;
 use super::{Api, Written, resource, tagged, written};
@@ -119,6 +119,25 @@ pub(super) async fn restore(
     meta: Meta,
 ) -> Result<Response, Problem> {
     submit(&api, meta, &key, Change::RestoreFlag(key.clone())).await
+}
+
+/// Takes one flag back to what it was at a revision, as a new revision; the others stay.
+#[utoipa::path(
+    post, path = "/api/v1/flags/{key}/revert/{revision}", tag = "flags",
+    params(
+        ("key" = String, Path, description = "The flag's key"),
+        ("revision" = u64, Path, description = "The revision to go back to"),
+        WriteHeaders, Switches
+    ),
+    responses((status = 200, body = Written<Flag>), Writing),
+)]
+pub(super) async fn revert(
+    State(api): State<Api>,
+    Names([key, to]): Names<2>,
+    meta: Meta,
+) -> Result<Response, Problem> {
+    let to = revision(&to)?;
+    submit(&api, meta, &key, Change::RevertFlag { key: key.clone(), to }).await
 }
 
 async fn submit(api: &Api, meta: Meta, key: &str, change: Change) -> Result<Response, Problem> {

@@ -219,10 +219,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        path.map(|axum::extract::Path(name)| Self(name))
-            .map_err(|error| Problem::new(error.status(), error.body_text()))
+        let Names([name]) = Names::from_request_parts(parts, state).await?;
+        Ok(Self(name))
     }
+}
+
+/// As many names as the path has.
+pub(super) struct Names<const N: usize>(pub(super) [String; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Names<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<Vec<String>>::from_request_parts(parts, state).await;
+        let axum::extract::Path(names) =
+            path.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+        names
+            .try_into()
+            .map(Self)
+            .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "the path has other names"))
+    }
+}
+
+/// A revision in the path.
+pub(super) fn revision(name: &str) -> Result<u64, Problem> {
+    let no_number = |_| format!("`{name}` is no revision: a number is expected");
+    name.parse().map_err(no_number).map_err(|detail| Problem::new(StatusCode::BAD_REQUEST, detail))
 }
 
 /// Query parameters.

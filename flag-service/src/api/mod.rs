@@ -1,6 +1,7 @@
 //! The REST API. Every write goes to the one write path; every answer is JSON (or YAML),
 //! every refusal a problem document, but for OFREP, which has its own words.
 
+mod apply;
 mod emergency;
 mod events;
 mod explain;
@@ -61,6 +62,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(flags::get, flags::put, flags::patch, flags::delete))
         .routes(routes!(flags::kill))
         .routes(routes!(flags::restore))
+        .routes(routes!(flags::revert))
         .routes(routes!(explain::explain))
         .routes(routes!(preview::preview))
         .routes(routes!(people::organisation, people::name_organisation))
@@ -81,6 +83,8 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(system::history))
         .routes(routes!(system::verify))
         .routes(routes!(system::revert))
+        .routes(routes!(apply::apply))
+        .routes(routes!(apply::export))
         .routes(routes!(system::status))
         .routes(routes!(flagd::definition))
         .routes(routes!(system::envoys))
@@ -125,12 +129,22 @@ struct Written<T> {
 
 /// The answer to a write, with the resource as it is now, or would be.
 fn written<T: Serialize>(accepted: Accepted, resource: Option<T>) -> Response {
-    let Accepted { head, applied, summary, warnings } = accepted;
-    let warnings = warnings.into_iter().map(FieldProblem::from).collect();
-    let tag = resource.as_ref().map_or_else(|| head.revision.to_string(), tag);
-    let written = Written { applied, revision: head.revision, summary, warnings, resource };
-    // What a dry run shows is nowhere.
-    if applied { tagged(tag, &written) } else { axum::Json(written).into_response() }
+    let applied = accepted.applied;
+    let tag = resource.as_ref().map_or_else(|| accepted.head.revision.to_string(), tag);
+    tagged_if(applied, tag, &Written::new(accepted, resource))
+}
+
+impl<T> Written<T> {
+    fn new(accepted: Accepted, resource: Option<T>) -> Self {
+        let Accepted { head, applied, summary, warnings, .. } = accepted;
+        let warnings = warnings.into_iter().map(FieldProblem::from).collect();
+        Self { applied, revision: head.revision, summary, warnings, resource }
+    }
+}
+
+/// What a dry run shows is nowhere.
+fn tagged_if<T: Serialize>(applied: bool, tag: impl Display, body: &T) -> Response {
+    if applied { tagged(tag, body) } else { axum::Json(body).into_response() }
 }
 
 /// One resource, under its own entity tag.

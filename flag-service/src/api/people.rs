@@ -157,7 +157,7 @@ async fn submit(api: &Api, of: Whom, name: String, meta: Meta, wanted: Wanted) -
     let change = Change::Name(Naming { of, name: name.clone(), flags });
     // Each flag named is set for this one name, and nothing is replaced that somebody else has said.
     let meta = meta.whatever().because(reason);
-    let Accepted { head, applied, summary, warnings } = api.writer.submit(meta.submit(change)).await?;
+    let Accepted { head, applied, summary, warnings, .. } = api.writer.submit(meta.submit(change)).await?;
     let written = PersonWritten {
         applied,
         revision: head.revision,

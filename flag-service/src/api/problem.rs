@@ -93,6 +93,10 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "what was sent is malformed")
                     .with([policy::Problem { field, problem }.into()])
             }
+            Refusal::Several(problems) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "what was sent is malformed")
+                    .with(problems.into_iter().map(FieldProblem::from))
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use rampart_engine::policy::wire::Policy;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::meta::{Body, Meta, Name, Parameters, Switches, within};
+use super::meta::{Body, Meta, Name, Parameters, Switches, revision, within};
 use super::openapi::{Reading, WriteHeaders, Writing};
 use super::problem::{FieldProblem, Problem};
 use super::{Api, Written, resource, tagged, written};
@@ -146,10 +146,7 @@ pub(super) async fn verify(
     responses((status = 200, body = Written<Object>), Writing),
 )]
 pub(super) async fn revert(State(api): State<Api>, Name(to): Name, meta: Meta) -> Result<Response, Problem> {
-    let revision = to.parse().map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("`{to}` is no revision: a number is expected"))
-    })?;
-    let accepted = api.writer.submit(meta.submit(Change::Revert(revision))).await?;
+    let accepted = api.writer.submit(meta.submit(Change::Revert(revision(&to)?))).await?;
     Ok(written::<()>(accepted, None))
 }
 

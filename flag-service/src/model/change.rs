@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use rampart_engine::flag::Percentage;
+use rampart_engine::policy::Problem;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::missing::suggestion;
-use super::{Edit, Flag, Kind, Module, Naming, Provider, Segment, Settings, State};
+use super::{Apply, Edit, Flag, Kind, Module, Naming, Provider, Segment, Settings, State};
 
 /// A change, as it is submitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +48,17 @@ pub enum Change {
     PutSettings(Settings),
     /// Names somebody in flags, or no longer.
     Name(Naming),
+    /// Sets many resources as one.
+    Apply(Apply),
     /// Goes back to what was true at this revision.
     Revert(u64),
+    /// Takes one flag back to what it was at a revision.
+    RevertFlag {
+        /// The flag's key.
+        key: String,
+        /// The revision.
+        to: u64,
+    },
 }
 
 /// Why a change cannot be applied.
@@ -72,9 +82,21 @@ pub enum Refusal {
         /// What is wrong with it.
         problem: String,
     },
+    /// Of what is sent, several things are malformed.
+    #[error("what was sent is malformed")]
+    Several(Vec<Problem>),
 }
 
 impl Change {
+    /// The revision that the change goes back to.
+    #[must_use]
+    pub const fn back_to(&self) -> Option<u64> {
+        match self {
+            Self::Revert(to) | Self::RevertFlag { to, .. } => Some(*to),
+            _ => None,
+        }
+    }
+
     /// The resource that the change is about, for which field paths may be shortened; none where it is
     /// about all of them.
     #[must_use]
@@ -84,7 +106,8 @@ impl Change {
             Self::PatchFlag { key, .. }
             | Self::KillFlag(key)
             | Self::RestoreFlag(key)
-            | Self::DeleteFlag(key) => Some((Kind::Flag, key)),
+            | Self::DeleteFlag(key)
+            | Self::RevertFlag { key, .. } => Some((Kind::Flag, key)),
             Self::PutModule(module) => Some((Kind::Module, &module.id)),
             Self::DeleteModule(id) => Some((Kind::Module, id)),
             Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
@@ -92,7 +115,7 @@ impl Change {
             Self::PutSegment(segment) => Some((Kind::Segment, &segment.name)),
             Self::DeleteSegment(name) => Some((Kind::Segment, name)),
             Self::PutSettings(_) => Some((Kind::Settings, "")),
-            Self::DisableAll | Self::RestoreAll | Self::Name(_) | Self::Revert(_) => None,
+            Self::DisableAll | Self::RestoreAll | Self::Name(_) | Self::Apply(_) | Self::Revert(_) => None,
         }
     }
 
@@ -109,8 +132,8 @@ impl Change {
     }
 
     /// The state after the change. Whether it makes sense is the engine's to say. `since` is what
-    /// was edited after the revision that a [`Change::Revert`] names, newest first; no other change
-    /// looks at it.
+    /// was edited after the revision that the change goes [back to](Self::back_to), newest first; no
+    /// other change looks at it.
     ///
     /// # Errors
     ///
@@ -119,14 +142,7 @@ impl Change {
     pub fn apply(&self, state: &State, since: &[Edit]) -> Result<State, Refusal> {
         let mut next = state.clone();
         match self {
-            Self::PutFlag(flag) => {
-                let before = state.flags.get(&flag.key);
-                let mut flag = flag.clone();
-                // A document written before the kill must not take it back in passing.
-                flag.killed |= before.is_some_and(|before| before.killed);
-                keeps_buckets(before, &flag)?;
-                next.flags.insert(flag.key.clone(), Arc::new(flag));
-            }
+            Self::PutFlag(flag) => put_flag(&mut next, flag.clone())?,
             Self::PatchFlag { key, patch } => {
                 // A mistyped key must not become a flag.
                 let before = state.flags.get(key).ok_or_else(|| state.missing(Kind::Flag, key))?;
@@ -163,12 +179,7 @@ impl Change {
                 drop(next.flags.remove(key).ok_or_else(|| state.missing(Kind::Flag, key))?);
                 forget(&mut next, key);
             }
-            Self::PutModule(module) => {
-                if module.endpoints.is_empty() {
-                    return Err(malformed("endpoints", "a module runs somewhere: at least one host:port"));
-                }
-                next.modules.insert(module.id.clone(), Arc::new(module.clone()));
-            }
+            Self::PutModule(module) => put_module(&mut next, module.clone())?,
             Self::DeleteModule(id) => {
                 drop(next.modules.remove(id).ok_or_else(|| state.missing(Kind::Module, id))?);
             }
@@ -184,15 +195,19 @@ impl Change {
             Self::DeleteSegment(name) => {
                 drop(next.segments.remove(name).ok_or_else(|| state.missing(Kind::Segment, name))?);
             }
-            Self::PutSettings(settings) => {
-                let disabled = state.settings.disabled.clone();
-                next.settings = Arc::new(Settings { disabled, ..settings.clone() });
-            }
+            Self::PutSettings(settings) => put_settings(&mut next, settings.clone()),
             Self::Name(naming) => naming.apply(&mut next)?,
-            Self::Revert(_) => {
-                for edit in since {
-                    next.set(edit.kind, &edit.name, edit.before.as_ref())
-                        .map_err(|error| malformed(&edit.name, &error.to_string()))?;
+            Self::Apply(apply) => return apply.to(state),
+            Self::Revert(_) => take_back(&mut next, since)?,
+            Self::RevertFlag { key, .. } => {
+                let its = |edit: &&Edit| edit.kind == Kind::Flag && edit.name == *key;
+                let edits: Vec<&Edit> = since.iter().filter(its).collect();
+                if edits.is_empty() && !state.flags.contains_key(key) {
+                    return Err(state.missing(Kind::Flag, key));
+                }
+                take_back(&mut next, edits)?;
+                if next.flags.get(key).is_none_or(|flag| !flag.killed) {
+                    forget(&mut next, key);
                 }
             }
         }
@@ -201,13 +216,48 @@ impl Change {
 }
 
 /// Leaves a flag out of what was disabled together.
-fn forget(state: &mut State, key: &str) {
+pub(super) fn forget(state: &mut State, key: &str) {
     if state.settings.disabled.contains(key) {
         Arc::make_mut(&mut state.settings).disabled.remove(key);
     }
 }
 
-fn malformed(field: &str, problem: &str) -> Refusal {
+/// Sets the settings, but for what was disabled together: that is the service's to keep.
+pub(super) fn put_settings(state: &mut State, settings: Settings) {
+    let disabled = state.settings.disabled.clone();
+    state.settings = Arc::new(Settings { disabled, ..settings });
+}
+
+/// Sets a flag, new or not.
+pub(super) fn put_flag(state: &mut State, mut flag: Flag) -> Result<(), Refusal> {
+    let before = state.flags.get(&flag.key);
+    // A document written before the kill must not take it back in passing.
+    flag.killed |= before.is_some_and(|before| before.killed);
+    keeps_buckets(before, &flag)?;
+    state.flags.insert(flag.key.clone(), Arc::new(flag));
+    Ok(())
+}
+
+/// Registers a module, new or not.
+pub(super) fn put_module(state: &mut State, module: Module) -> Result<(), Refusal> {
+    if module.endpoints.is_empty() {
+        return Err(malformed("endpoints", "a module runs somewhere: at least one host:port"));
+    }
+    state.modules.insert(module.id.clone(), Arc::new(module));
+    Ok(())
+}
+
+/// Undoes edits, newest first.
+fn take_back<'a>(state: &mut State, edits: impl IntoIterator<Item = &'a Edit>) -> Result<(), Refusal> {
+    for edit in edits {
+        state
+            .set(edit.kind, &edit.name, edit.before.as_ref())
+            .map_err(|error| malformed(&edit.name, &error.to_string()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn malformed(field: &str, problem: &str) -> Refusal {
     Refusal::Malformed { field: field.to_owned(), problem: problem.to_owned() }
 }
 

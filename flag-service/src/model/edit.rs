@@ -26,6 +26,7 @@ pub enum Kind {
     Provider,
     Settings,
     Segment,
+    Set,
 }
 
 /// One resource, before and after.
@@ -51,19 +52,44 @@ impl Kind {
             Self::Provider => "provider",
             Self::Settings => "settings",
             Self::Segment => "segment",
+            Self::Set => "set",
+        }
+    }
+
+    /// The member by which one is told from another; empty where there is only one.
+    #[must_use]
+    pub const fn name_member(self) -> &'static str {
+        match self {
+            Self::Flag => "key",
+            Self::Module => "id",
+            Self::Provider | Self::Segment | Self::Set => "name",
+            Self::Settings => "",
         }
     }
 
     /// The kind of this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Flag, Self::Module, Self::Provider, Self::Settings, Self::Segment]
+        [Self::Flag, Self::Module, Self::Provider, Self::Settings, Self::Segment, Self::Set]
             .into_iter()
             .find(|kind| kind.as_str() == word)
     }
 }
 
 impl State {
+    /// Whether there is such a resource.
+    #[must_use]
+    pub fn has(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Flag => self.flags.contains_key(name),
+            Kind::Module => self.modules.contains_key(name),
+            Kind::Provider => self.providers.contains_key(name),
+            Kind::Segment => self.segments.contains_key(name),
+            Kind::Settings => name.is_empty(),
+            Kind::Set => self.sets.contains_key(name),
+        }
+    }
+
     /// Sets or removes one resource.
     ///
     /// # Errors
@@ -88,6 +114,7 @@ impl State {
             Kind::Settings => {
                 self.settings = Arc::new(value.map(Settings::deserialize).transpose()?.unwrap_or_default());
             }
+            Kind::Set => set!(self.sets),
         }
         Ok(())
     }
@@ -112,6 +139,7 @@ impl State {
         compare!(Kind::Provider, providers);
         compare!(Kind::Segment, segments);
         edits.extend(edit(Kind::Settings, "", Some(&self.settings), Some(&next.settings))?);
+        compare!(Kind::Set, sets);
         Ok(edits)
     }
 }

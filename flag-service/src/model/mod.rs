@@ -1,6 +1,7 @@
 //! What operators and module teams have set up: flags, modules, providers and settings, and how a
 //! policy follows from them. It knows neither where this is stored nor how it is sent.
 
+mod apply;
 pub(crate) mod change;
 mod clusters;
 mod edit;
@@ -17,6 +18,7 @@ use rampart_engine::policy::wire;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use apply::{Apply, Set};
 pub use change::{Change, Refusal};
 pub use edit::{Edit, Kind};
 pub use module::Module;
@@ -46,6 +48,8 @@ pub struct State {
     pub settings: Arc<Settings>,
     /// By name.
     pub segments: BTreeMap<String, Arc<Segment>>,
+    /// What was applied under which name. No filter knows of it.
+    pub sets: BTreeMap<String, Arc<Set>>,
 }
 
 /// What there is one of.

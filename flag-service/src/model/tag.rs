@@ -28,6 +28,7 @@ impl State {
             Kind::Provider => serde_json::to_value(&**self.providers.get(name)?),
             Kind::Segment => serde_json::to_value(&**self.segments.get(name)?),
             Kind::Settings => serde_json::to_value(&*self.settings),
+            Kind::Set => serde_json::to_value(&**self.sets.get(name)?),
         };
         value.ok()
     }

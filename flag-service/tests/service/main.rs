@@ -3,6 +3,7 @@
 //! SQLite file; `flag-service/tests/postgres` runs the same on PostgreSQL.
 //!
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
+//! - `apply`: many resources as one change, and one flag back.
 //! - `audit`: what the history proves, and what it finds.
 //! - `backup`: copies of a database, and their way back.
 //! - `command`: what `rampart` prints, and how it exits.
@@ -26,6 +27,7 @@
 //! A new test goes where its first sentence fits.
 
 mod api;
+mod apply;
 mod audit;
 mod backup;
 pub(crate) mod command;
