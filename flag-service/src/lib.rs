@@ -15,3 +15,4 @@ pub mod store;
 pub mod unleash;
 pub mod writer;
 pub mod xds;
+mod yaml;

@@ -7,12 +7,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::Value;
-use serde_saphyr::{DuplicateKeyPolicy, Error, MergeKeyPolicy};
 
 use super::problem::{FieldProblem, Problem};
+use crate::yaml::{self, Node, Unreadable};
 
-/// Most values of a YAML text once its aliases are followed: a short text can stand for a long one.
-const VALUES: usize = 1_000_000;
 /// Below this, answers are in the format that is asked for. Other paths have formats of their own.
 pub(super) const NEGOTIATED: &str = "/api/v1/";
 
@@ -41,32 +39,22 @@ fn json(body: &[u8]) -> Result<Value, Problem> {
     })
 }
 
-/// YAML 1.2, without what its readers disagree about: a key that is there twice, `<<`, and `no`, which is
-/// a text here, and so no value for a switch.
 fn yaml(body: &[u8]) -> Result<Value, Problem> {
-    let budget = serde_saphyr::budget! { max_nodes: VALUES, max_events: 4 * VALUES };
-    let options = serde_saphyr::options! {
-        budget: budget,
-        duplicate_keys: DuplicateKeyPolicy::Error,
-        merge_keys: MergeKeyPolicy::Error,
-        strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
-        underscored_numbers_as_strings: true,
-    };
-    serde_saphyr::from_slice_with_options(body, options).map_err(|error| {
-        let error = error.without_snippet();
-        let (line, column) = error.location().map_or((0, 0), |location| (location.line(), location.column()));
-        let what = match error {
-            Error::Budget { .. } => "it is too large, at the latest once its aliases are followed".to_owned(),
-            error => error.to_string(),
-        };
-        unreadable("YAML", what, line, column)
-    })
+    let no_yaml = |Unreadable { line, column, problem }| unreadable("YAML", problem, line, column);
+    let whole = |problem: &str| no_yaml(Unreadable { line: 0, column: 0, problem: problem.to_owned() });
+    let text = std::str::from_utf8(body).map_err(|_| whole("it is not UTF-8"))?;
+    let mut documents = Node::documents(text).map_err(no_yaml)?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(document), true) => Ok(document.value()),
+        (None, _) => Ok(Value::Null),
+        (Some(_), false) => Err(whole("it is several documents, and a body is one")),
+    }
 }
 
 fn unreadable(format: &str, what: String, line: u64, column: u64) -> Problem {
     let detail = format!("the body is no {format}: {what}");
-    let error = FieldProblem { field: String::new(), problem: what, line: Some(line), column: Some(column) };
+    let [line, column] = [line, column].map(|number| (line > 0).then_some(number));
+    let error = FieldProblem { field: String::new(), problem: what, line, column };
     Problem::new(StatusCode::BAD_REQUEST, detail).with([error])
 }
 
@@ -90,9 +78,7 @@ pub(super) async fn negotiate(request: Request, next: Next) -> Response {
     // It is this process's own answer, and whole in memory as it is.
     let json = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let value = serde_json::from_slice::<Value>(&json).ok();
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    let Some(text) = value.and_then(|value| serde_saphyr::to_string_with_options(&value, options).ok())
-    else {
+    let Some(text) = value.and_then(|value| yaml::write(&value).ok()) else {
         return Response::from_parts(parts, Body::from(json));
     };
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

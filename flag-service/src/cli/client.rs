@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::Global;
 use super::output::{Output, complain, items, text};
+use super::wait::settle;
 
 /// Most warnings that are shown.
 const WARNINGS: usize = 20;
@@ -18,10 +20,20 @@ pub(super) struct Client {
     base: String,
     actor: String,
     reason: String,
-    /// Whether nothing is to be changed.
+    /// Whether changes are only tried.
     pub(super) dry_run: bool,
+    wait: bool,
+    /// How long Envoys are waited for.
+    pub(super) patience: Duration,
     /// How answers are written.
     pub(super) output: Output,
+}
+
+/// What the service answered, good or bad.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+    tag: Option<String>,
 }
 
 /// Why a command did not do what was asked.
@@ -29,6 +41,12 @@ pub(super) struct Client {
 pub(super) enum Failure {
     /// The service refused, and why.
     Refused(String),
+    /// Somebody else was faster.
+    Conflict(String),
+    /// There are differences, and they are told.
+    Different,
+    /// The change is made, and not every Envoy has it.
+    NotEverywhere(String),
     /// The service cannot be reached.
     Unreachable(String),
     /// Something on this side: a file, a key.
@@ -40,7 +58,11 @@ pub(super) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(reason) | Self::Unreachable(reason) => f.write_str(reason),
+            Self::Refused(reason)
+            | Self::Conflict(reason)
+            | Self::NotEverywhere(reason)
+            | Self::Unreachable(reason) => f.write_str(reason),
+            Self::Different => f.write_str("there are differences"),
             Self::Local(error) => write!(f, "{error:#}"),
             Self::Unwritten(error) => {
                 write!(
@@ -66,6 +88,8 @@ impl Client {
             actor: global.actor.clone(),
             reason: global.reason.clone(),
             dry_run: global.dry_run,
+            wait: global.wait,
+            patience: Duration::from_secs(global.wait_timeout),
             output: global.output,
         }
     }
@@ -145,16 +169,37 @@ impl Client {
         body: Option<&Value>,
         condition: Option<(&str, &str)>,
     ) -> Result<(), Failure> {
-        let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
-        let (answer, _) = self.send(method, path, query, body, condition).await?;
-        warn(&answer);
+        let answer = self.submit(method, path, body, condition).await?;
         self.output.show(&answer, |answer| {
-            let (revision, summary) = (&answer["revision"], answer["summary"].as_str().unwrap_or_default());
+            let (revision, summary) = (&answer["revision"], text(&answer["summary"]));
             if answer["applied"] == false {
                 return format!("not applied, tried at revision {revision}: {summary}");
             }
             format!("revision {revision}: {summary}")
-        })
+        })?;
+        self.settled(&answer).await
+    }
+
+    /// Asks for a change, or only tries it; what came of it, but for its warnings, is the caller's to show.
+    pub(super) async fn submit(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+        condition: Option<(&str, &str)>,
+    ) -> Result<Value, Failure> {
+        let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
+        let (answer, _) = self.send(method, path, query, body, condition).await?;
+        warn(&answer);
+        Ok(answer)
+    }
+
+    /// Where it is asked for, waits until every Envoy has the change that this answers.
+    pub(super) async fn settled(&self, answer: &Value) -> Result<(), Failure> {
+        match answer["revision"].as_u64() {
+            Some(revision) if self.wait && !self.dry_run => settle(self, revision).await,
+            _ => Ok(()),
+        }
     }
 
     async fn send(
@@ -165,6 +210,19 @@ impl Client {
         body: Option<&Value>,
         condition: Option<(&str, &str)>,
     ) -> Result<(Value, Option<String>), Failure> {
+        let answer = self.ask(method, path, query, body, condition).await?;
+        if answer.status.is_success() { Ok((answer.body, answer.tag)) } else { Err(answer.refusal()) }
+    }
+
+    /// Asks, and leaves it to the caller what a refusal means.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        condition: Option<(&str, &str)>,
+    ) -> Result<Answer, Failure> {
         let unusable =
             |error: &dyn fmt::Display| Failure::Unreachable(format!("`{}` is no URL: {error}", self.base));
         let mut url =
@@ -197,7 +255,7 @@ impl Client {
             ))
         })?;
         let status = answer.status();
-        let answered = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let body = answer.bytes().await.map_err(|error| {
             Failure::Unreachable(format!(
                 "the flag service at {} broke off: {}",
@@ -211,7 +269,17 @@ impl Client {
                 self.base
             ))
         })?;
-        if status.is_success() { Ok((value, answered)) } else { Err(Failure::Refused(sentence(&value))) }
+        Ok(Answer { status, body: value, tag })
+    }
+}
+
+impl Answer {
+    /// Why it was refused.
+    pub(super) fn refusal(&self) -> Failure {
+        let sentence = sentence(&self.body);
+        // A history that contradicts a proof is a conflict too, and nobody was faster.
+        let faster = self.status == StatusCode::CONFLICT && self.body["conflict"].is_object();
+        if faster { Failure::Conflict(sentence) } else { Failure::Refused(sentence) }
     }
 }
 

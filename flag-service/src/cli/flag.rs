@@ -5,6 +5,8 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Failure};
+use super::completion;
+use super::history::{Changes, listed};
 use super::output::{items, table, text};
 
 #[derive(Debug, Subcommand)]
@@ -14,6 +16,7 @@ pub(super) enum Flag {
     /// One flag
     Get {
         /// The flag's key
+        #[arg(add = completion::flags())]
         key: String,
     },
     /// Make a flag; what is not named has its default, the percentage 0
@@ -23,21 +26,42 @@ pub(super) enum Flag {
     /// Switch a flag off for everyone, now; its settings are kept
     Kill {
         /// The flag's key
+        #[arg(add = completion::flags())]
         key: String,
     },
     /// Take a kill back
     Restore {
         /// The flag's key
+        #[arg(add = completion::flags())]
         key: String,
     },
     /// Remove a flag that nothing asks for
     Delete {
         /// The flag's key
+        #[arg(add = completion::flags())]
         key: String,
+    },
+    /// What was changed about a flag, newest first
+    History {
+        /// The flag's key
+        #[arg(add = completion::flags())]
+        key: String,
+        /// How many changes
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Take one flag back to what it was, its kill included
+    Revert {
+        /// The flag's key
+        #[arg(add = completion::flags())]
+        key: String,
+        /// The revision to go back to; unset: the one before the flag's last change
+        revision: Option<u64>,
     },
     /// What somebody gets, and why
     Explain {
         /// The flag's key
+        #[arg(add = completion::flags())]
         key: String,
         /// The organisation
         #[arg(long)]
@@ -55,6 +79,7 @@ pub(super) enum Flag {
 #[derive(Debug, Args)]
 pub(super) struct Members {
     /// The flag's key
+    #[arg(add = completion::flags())]
     key: String,
     /// Share of organisations that are on, 0 to 100 in steps of 0.001
     #[arg(long, allow_negative_numbers = true)]
@@ -118,6 +143,30 @@ impl Flag {
                 let flag = ["flags", &key];
                 client.change_seen(Method::DELETE, &flag, &flag, None).await
             }
+            Self::History { key, limit } => {
+                let mut all = Changes::before(client, None);
+                let mut changes = Vec::new();
+                while changes.len() < limit
+                    && let Some(change) = all.next_of_flag(&key).await?
+                {
+                    changes.push(change);
+                }
+                if changes.is_empty() {
+                    client.get(&["flags", &key], &[]).await?;
+                }
+                client.output.show(&json!({"changes": changes}), |_| listed(&changes))
+            }
+            Self::Revert { key, revision } => {
+                let revision = match revision {
+                    Some(revision) => revision,
+                    None => match Changes::before(client, None).next_of_flag(&key).await? {
+                        Some(last) => last["revision"].as_u64().unwrap_or_default().saturating_sub(1),
+                        None => 0,
+                    },
+                };
+                let path = ["flags", &key, "revert", &revision.to_string()];
+                client.change_seen(Method::POST, &path, &["flags", &key], None).await
+            }
             Self::Explain { key, organisation, subject, request_id } => {
                 let who = [("organisation", organisation), ("subject", subject), ("request_id", request_id)];
                 let who: Vec<(&str, &str)> =
@@ -154,7 +203,8 @@ impl Members {
     }
 }
 
-fn state(flag: &Value) -> &'static str {
+/// A flag's state in a word.
+pub(super) fn state(flag: &Value) -> &'static str {
     match (flag["killed"] == true, flag["enabled"] == false) {
         (true, _) => "killed",
         (_, true) => "disabled",

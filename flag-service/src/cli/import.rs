@@ -1,18 +1,18 @@
-//! `rampart import …`: flags of other systems, read here and made through the API.
+//! `rampart import …`: flags of other systems, read here and applied as one change.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use rampart_engine::flag::Flags;
 use rampart_engine::policy::Problem;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::apply;
 use super::client::{Client, Failure};
+use super::files::resource;
 use super::output::{complain, items};
-use crate::imported::{Import as Imported, Rebucketing};
+use crate::imported::Rebucketing;
 use crate::model::Flag;
 use crate::{flagd, unleash};
 
@@ -62,62 +62,28 @@ impl Import {
             let left_out = if note.left_out { "left out: " } else { "" };
             complain(format_args!("note: {}: {left_out}{}", note.flag, note.note));
         }
-        let flags = in_order(imported, client, source).await?;
-        if client.dry_run {
-            // The service would try each by itself, without those that it needs.
-            return client.output.show(&json!({"applied": false, "flags": flags}), |_| {
-                let lines = flags
-                    .iter()
-                    .map(|flag| format!("not applied: flag {} at {} %", flag.key, flag.percentage));
-                lines.collect::<Vec<_>>().join("\n")
-            });
+        if imported.flags.is_empty() {
+            return Err(Failure::Refused(format!("{}: it has no flag that can be taken", file.display())));
         }
-        for flag in &flags {
-            let body = serde_json::to_value(flag).context("a flag as JSON")?;
-            let path = ["flags", flag.key.as_str()];
-            if source.replace {
-                client.change_seen(Method::PUT, &path, &path, Some(&body)).await?;
-            } else {
-                client.create(&path, &body).await?;
-            }
+        let known = client.list(&["flags"], "flags").await?;
+        let exists = |flag: &&Flag| items(&known, "flags").iter().any(|known| known["key"] == flag.key);
+        let taken: Vec<&str> = imported.flags.iter().filter(exists).map(|flag| flag.key.as_str()).collect();
+        if let (false, false) = (taken.is_empty(), source.replace) {
+            let taken = taken.join(", ");
+            return Err(Failure::Refused(format!(
+                "these flags exist already: {taken}; to change them, add --replace"
+            )));
         }
-        Ok(())
+        // As one change: half an import would be a state that nobody has asked for.
+        let body = json!({"resources": imported.flags.iter().map(resource).collect::<Vec<_>>()});
+        let seen = format!("\"{}\"", known["revision"]);
+        let condition = Some(("if-match", seen.as_str()));
+        let answer = client.submit(Method::POST, &["apply"], Some(&body), condition).await?;
+        if client.dry_run { apply::differences(client, &answer) } else { apply::made(client, &answer).await }
     }
 }
 
 fn senseless(file: &Path, problems: &[Problem]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::Refused(format!("{}: {}", file.display(), lines.join("\n       ")))
-}
-
-/// The flags in an order in which each can be made, once it is sure that all of them can: half an import
-/// would be a state that nobody has asked for.
-async fn in_order(imported: Imported, client: &Client, source: &Source) -> Result<Vec<Flag>, Failure> {
-    let answer = client.list(&["flags"], "flags").await?;
-    let known = items(&answer, "flags").iter().map(|flag| serde_json::from_value(flag.clone()));
-    let known: Vec<Flag> = known.collect::<Result<_, _>>().context("the service's flags")?;
-    let mut after: BTreeMap<String, Flag> = known.into_iter().map(|flag| (flag.key.clone(), flag)).collect();
-    let taken: Vec<&str> =
-        imported.flags.iter().map(|flag| flag.key.as_str()).filter(|key| after.contains_key(*key)).collect();
-    if let (false, false) = (taken.is_empty(), source.replace) {
-        let taken = taken.join(", ");
-        return Err(Failure::Refused(format!(
-            "these flags exist already: {taken}; to change them, add --replace"
-        )));
-    }
-    after.extend(imported.flags.iter().map(|flag| (flag.key.clone(), flag.clone())));
-    let all: Vec<Flag> = after.into_values().collect();
-    Flags::new(&all).map_err(|problems| senseless(&source.file, &problems))?;
-    let mut left = imported.flags;
-    let mut ordered: Vec<Flag> = Vec::with_capacity(left.len());
-    // What they need leads in no circle, so each round finds some.
-    while !left.is_empty() {
-        let waits = |flag: &Flag| {
-            flag.prerequisites.iter().any(|needed| left.iter().any(|other| other.key == needed.flag))
-        };
-        let (later, now): (Vec<Flag>, Vec<Flag>) = left.iter().cloned().partition(waits);
-        ordered.extend(now);
-        left = later;
-    }
-    Ok(ordered)
 }

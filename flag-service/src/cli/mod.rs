@@ -1,8 +1,12 @@
 //! The `rampart` command: `serve`, and everything else over the same API that anyone can call.
 
+mod apply;
 mod backup;
 mod client;
+mod completion;
 mod deny;
+mod export;
+mod files;
 mod flag;
 mod history;
 mod import;
@@ -13,14 +17,17 @@ mod serve;
 mod settings;
 mod status;
 mod token;
+mod top;
 mod validate;
+mod wait;
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use client::{Client, Failure};
+pub use completion::complete;
 use output::{Output, answered, complain};
 
 /// Who is calling, what is switched on for their organisation, and which module serves them:
@@ -39,7 +46,10 @@ Exit codes:
   0  done
   1  refused, or the answer cannot be written: the reason is on stderr
   2  the command line makes no sense
-  3  the flag service cannot be reached";
+  3  the flag service cannot be reached
+  4  there are differences: said by `diff`, and by `apply` and `import` with --dry-run
+  5  the change is made, and with --wait: not every connected Envoy has it
+  6  somebody else has changed the same meanwhile: nothing was changed";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -65,6 +75,12 @@ struct Global {
     /// Only say what would change
     #[arg(long, global = true)]
     dry_run: bool,
+    /// After a change, wait until every connected Envoy has accepted it
+    #[arg(long, global = true)]
+    wait: bool,
+    /// How long Envoys are waited for
+    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
+    wait_timeout: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,17 +109,35 @@ enum Command {
     History(history::History),
     /// Go back to what was true at an older revision
     Revert(history::Revert),
+    /// Make what files say true: all of it, as one change, or none
+    Apply(apply::Apply),
+    /// What `apply` would change, or what was changed since a revision
+    Diff(apply::Diff),
+    /// Write everything there is as files for `apply`
+    Export(export::Export),
     /// Copy the database, also while it is served
     Backup(backup::Backup),
     /// Make a backup the database
     Restore(backup::Restore),
     /// The service and the Envoys that follow it
     Status,
+    /// Watch revision, Envoys, flags, modules and changes; press ? for the keys
+    Top(top::Top),
+    /// Wait until every connected Envoy has accepted a revision
+    Wait(wait::Wait),
     /// Tokens for development
     #[command(subcommand)]
     Token(token::Token),
     /// Check a policy file as the filter would
     Validate(validate::Validate),
+    /// Print a script that has a shell complete commands and names
+    Completion(completion::Completion),
+}
+
+/// The command line, for who documents it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line; the process's exit code.
@@ -125,12 +159,19 @@ pub async fn run() -> ExitCode {
         Command::Revert(command) => command.run(&client).await,
         Command::Backup(command) => command.run(global.output).await,
         Command::Restore(command) => command.run(global.output).await,
+        Command::Apply(command) => command.run(&client).await,
+        Command::Diff(command) => command.run(&client).await,
+        Command::Export(command) => command.run(&client).await,
         Command::Status => status::run(&client).await,
+        Command::Top(command) => command.run(&client).await,
+        Command::Wait(command) => command.run(&client).await,
         Command::Token(command) => command.run(global.output),
         Command::Validate(command) => command.run(global.output),
+        Command::Completion(command) => command.run(global.output),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Different) => failure.exit_code(),
         Err(failure) => {
             complain(format_args!("error: {failure}"));
             failure.exit_code()
@@ -154,6 +195,9 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unreachable(_) => ExitCode::from(3),
+            Self::Different => ExitCode::from(4),
+            Self::NotEverywhere(_) => ExitCode::from(5),
+            Self::Conflict(_) => ExitCode::from(6),
             Self::Refused(_) | Self::Local(_) | Self::Unwritten(_) => ExitCode::from(1),
         }
     }

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::client::{Client, Failure};
+use super::completion;
 use super::output::{items, table, text};
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,7 @@ pub(super) enum Module {
     /// One module
     Get {
         /// The module's id
+        #[arg(add = completion::modules())]
         id: String,
     },
     /// Register a module, or a new version of its manifest
@@ -27,6 +29,7 @@ pub(super) enum Module {
     /// Remove a module
     Remove {
         /// The module's id
+        #[arg(add = completion::modules())]
         id: String,
     },
 }

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure};
+use super::completion;
 use super::output::{items, table, text};
 
 #[derive(Debug, Subcommand)]
@@ -15,6 +16,7 @@ pub(super) enum Provider {
     /// One provider
     Get {
         /// The provider's name
+        #[arg(add = completion::providers())]
         name: String,
     },
     /// Create or replace a provider
@@ -22,6 +24,7 @@ pub(super) enum Provider {
     /// Remove a provider: its tokens are refused from now on
     Remove {
         /// The provider's name
+        #[arg(add = completion::providers())]
         name: String,
     },
 }

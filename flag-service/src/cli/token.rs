@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::Failure;
-use super::output::{Output, print, text};
+use super::output::{Output, text};
 
 /// The `kid` of development keys: says what they are wherever they turn up.
 const KEY_ID: &str = "development";
@@ -75,7 +75,7 @@ impl Token {
                      provider set`"
                 )
             }),
-            Self::Issue(issue) => print(&issue.token()?),
+            Self::Issue(issue) => output.show(&json!({"token": issue.token()?}), |made| text(&made["token"])),
         }
     }
 }

@@ -8,10 +8,6 @@ impl Service {
     async fn apply(&self, body: Value) -> Answer {
         answer(self.request("POST", "/api/v1/apply").json(&body).header("if-match", "*")).await
     }
-
-    fn revision(&self) -> u64 {
-        self.writer.head().revision
-    }
 }
 
 fn resources() -> Value {

@@ -4,6 +4,7 @@
 //!
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
 //! - `apply`: many resources as one change, and one flag back.
+//! - `apply_command`: files and revisions, compared, applied and exported.
 //! - `audit`: what the history proves, and what it finds.
 //! - `backup`: copies of a database, and their way back.
 //! - `command`: what `rampart` prints, and how it exits.
@@ -15,6 +16,7 @@
 //! - `formats`: JSON, YAML and pages, in and out.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
 //! - `keys`: writes that are sent again.
+//! - `manual`: what the command line says of itself, and what shells complete.
 //! - `ofrep`: what an OpenFeature client is answered.
 //! - `openapi`: what the API says of itself.
 //! - `people`: who joins and leaves, and one organisation or subject across all flags.
@@ -22,12 +24,14 @@
 //! - `schema`: databases of other versions.
 //! - `segments`: lists of organisations that flags name.
 //! - `sync`: what an application gets that evaluates flags itself.
+//! - `terminal`: what people see on a terminal.
 //! - `writes`: revisions, refusals, conflicts, reverting.
 //!
 //! A new test goes where its first sentence fits.
 
 mod api;
 mod apply;
+mod apply_command;
 mod audit;
 mod backup;
 pub(crate) mod command;
@@ -39,6 +43,7 @@ mod flags;
 mod formats;
 mod imports;
 mod keys;
+mod manual;
 mod ofrep;
 mod openapi;
 mod people;
@@ -47,4 +52,5 @@ mod schema;
 mod segments;
 pub(crate) mod support;
 mod sync;
+mod terminal;
 mod writes;

@@ -55,6 +55,18 @@ impl Service {
         Self { writer, url, dir, http: reqwest::Client::new(), running }
     }
 
+    pub(crate) fn revision(&self) -> u64 {
+        self.writer.head().revision
+    }
+
+    /// Writes a file of this text beside the database; its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let file = self.dir.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         self.http.request(method, format!("{}{path}", self.url))
