@@ -36,6 +36,7 @@
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
 //! - `transparent`: what passes, passes as without the filter.
 //! - `vectors`: the frozen bucketing vectors, in Envoy.
+//! - `waiting`: a change is there when Envoy has it.
 //!
 //! One file per behaviour; a regression is named after what went wrong. A new behaviour is a new
 //! file, listed here.
@@ -67,3 +68,4 @@ mod routing;
 mod static_variant;
 mod transparent;
 mod vectors;
+mod waiting;
