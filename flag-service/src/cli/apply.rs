@@ -100,7 +100,9 @@ fn body(documents: &Documents, options: &Options) -> Value {
 fn taken(answer: Answer, documents: &Documents) -> Result<Value, Failure> {
     match answer.status {
         status if status.is_success() => Ok(answer.body),
-        StatusCode::UNPROCESSABLE_ENTITY => Err(documents.explain(&answer.body)),
+        StatusCode::UNPROCESSABLE_ENTITY if !items(&answer.body, "errors").is_empty() => {
+            Err(documents.explain(&answer.body))
+        }
         _ => Err(answer.refusal()),
     }
 }

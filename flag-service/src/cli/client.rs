@@ -11,6 +11,8 @@ use super::Global;
 use super::output::{Output, complain, items, text};
 use super::wait::settle;
 
+/// What has its place beside the API's other resources, where scripts look for it.
+const BESIDE: [&str; 2] = ["disable-all", "restore"];
 /// Most warnings that are shown.
 const WARNINGS: usize = 20;
 
@@ -19,7 +21,8 @@ pub(super) struct Client {
     http: reqwest::Client,
     base: String,
     actor: String,
-    reason: String,
+    /// Why something is asked for; may be empty.
+    pub(super) reason: String,
     /// Whether changes are only tried.
     pub(super) dry_run: bool,
     wait: bool,
@@ -111,6 +114,16 @@ impl Client {
             all["next"] = page["next"].clone();
         }
         Ok(all)
+    }
+
+    /// Reads what may not be there; also its entity tag.
+    pub(super) async fn find(&self, path: &[&str]) -> Result<Option<(Value, Option<String>)>, Failure> {
+        let answer = self.ask(Method::GET, path, &[], None, None).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some((answer.body, answer.tag))),
+            _ => Err(answer.refusal()),
+        }
     }
 
     /// Reads what is to be changed and written back; also its entity tag.
@@ -225,8 +238,9 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let unusable =
             |error: &dyn fmt::Display| Failure::Unreachable(format!("`{}` is no URL: {error}", self.base));
-        let mut url =
-            reqwest::Url::parse(&format!("{}/api/v1", self.base)).map_err(|error| unusable(&error))?;
+        let below = if BESIDE.iter().any(|beside| path == [*beside]) { "" } else { "/api/v1" };
+        let url = format!("{}{below}", self.base);
+        let mut url = reqwest::Url::parse(&url).map_err(|error| unusable(&error))?;
         // Names are data: whatever they hold, each is one segment. A URL knows no segments of these
         // three: they would lead to another resource.
         if let Some(name) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {

@@ -63,6 +63,11 @@ pub(super) fn modules() -> ArgValueCandidates {
     ArgValueCandidates::new(|| names(&["module-management", "modules"], "modules", "id"))
 }
 
+/// The segments there are.
+pub(super) fn segments() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| names(&["segments"], "segments", "name"))
+}
+
 /// The providers there are.
 pub(super) fn providers() -> ArgValueCandidates {
     ArgValueCandidates::new(|| names(&["providers"], "providers", "name"))

@@ -172,16 +172,30 @@ fn kind(node: &Node) -> std::result::Result<Kind, String> {
     }
 }
 
+/// The names of a file, one a line; `-` is stdin.
+pub(super) fn lines(path: &Path) -> Result<Vec<String>> {
+    let text = if path == Path::new("-") { from_stdin()? } else { from_file(path)? };
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+fn from_stdin() -> Result<String> {
+    let mut text = String::new();
+    stdin().read_to_string(&mut text).context("stdin")?;
+    Ok(text)
+}
+
+fn from_file(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
 /// Every text that a path stands for, with the name that problems are told under.
 fn texts(path: &Path) -> Result<Vec<(String, String)>> {
     if path == Path::new("-") {
-        let mut text = String::new();
-        stdin().read_to_string(&mut text).context("stdin")?;
-        return Ok(vec![("stdin".to_owned(), text)]);
+        return Ok(vec![("stdin".to_owned(), from_stdin()?)]);
     }
     let named = || path.display().to_string();
     if !fs::metadata(path).with_context(named)?.is_dir() {
-        return Ok(vec![(named(), fs::read_to_string(path).with_context(named)?)]);
+        return Ok(vec![(named(), from_file(path)?)]);
     }
     let entries =
         fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).with_context(named)?;

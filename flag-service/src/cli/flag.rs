@@ -8,6 +8,7 @@ use super::client::{Client, Failure};
 use super::completion;
 use super::history::{Changes, listed};
 use super::output::{items, table, text};
+use super::preview::Preview;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Flag {
@@ -58,6 +59,8 @@ pub(super) enum Flag {
         /// The revision to go back to; unset: the one before the flag's last change
         revision: Option<u64>,
     },
+    /// What a change of a flag would mean: who joins it, and who leaves
+    Preview(Preview),
     /// What somebody gets, and why
     Explain {
         /// The flag's key
@@ -167,6 +170,7 @@ impl Flag {
                 let path = ["flags", &key, "revert", &revision.to_string()];
                 client.change_seen(Method::POST, &path, &["flags", &key], None).await
             }
+            Self::Preview(preview) => preview.run(client).await,
             Self::Explain { key, organisation, subject, request_id } => {
                 let who = [("organisation", organisation), ("subject", subject), ("request_id", request_id)];
                 let who: Vec<(&str, &str)> =
@@ -179,7 +183,7 @@ impl Flag {
 }
 
 impl Members {
-    fn json(self) -> (String, Value) {
+    pub(super) fn json(self) -> (String, Value) {
         let mut patch = Map::new();
         let members = [
             ("percentage", self.percentage.map(Value::Number)),
@@ -213,10 +217,14 @@ pub(super) fn state(flag: &Value) -> &'static str {
 }
 
 fn explanation(answer: &Value) -> String {
-    let mut value = if answer["value"] == true { "on" } else { "off" }.to_owned();
-    if let Some(variant) = answer["variant"].as_str() {
-        value = format!("{value} ({variant})");
+    format!("{}: {} (revision {})", value(answer), text(&answer["why"]), answer["revision"])
+}
+
+/// What somebody gets, in words: `on (blue)`.
+pub(super) fn value(explanation: &Value) -> String {
+    let value = if explanation["value"] == true { "on" } else { "off" };
+    match &explanation["variant"] {
+        Value::Null => value.to_owned(),
+        variant => format!("{value} ({})", text(variant)),
     }
-    let why = text(&answer["why"]);
-    format!("{value}: {why} (revision {})", answer["revision"])
 }

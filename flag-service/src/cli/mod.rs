@@ -5,6 +5,8 @@ mod backup;
 mod client;
 mod completion;
 mod deny;
+mod emergency;
+mod envoys;
 mod export;
 mod files;
 mod flag;
@@ -12,7 +14,10 @@ mod history;
 mod import;
 mod module;
 mod output;
+mod people;
+mod preview;
 mod provider;
+mod segment;
 mod serve;
 mod settings;
 mod status;
@@ -90,6 +95,19 @@ enum Command {
     /// Feature flags
     #[command(subcommand)]
     Flag(flag::Flag),
+    /// Named lists of organisations, which flags name as `segment:NAME`
+    #[command(subcommand)]
+    Segment(segment::Segment),
+    /// One organisation, across all flags
+    #[command(subcommand)]
+    Organisation(people::Person),
+    /// One subject, across all flags
+    #[command(subcommand)]
+    Subject(people::Person),
+    /// Kill every flag but those for safety, as one change; --reason must say why
+    DisableAll,
+    /// Take back what `disable-all` has killed; --reason must say why
+    RestoreAll,
     /// Flags of other systems
     #[command(subcommand)]
     Import(import::Import),
@@ -121,6 +139,8 @@ enum Command {
     Restore(backup::Restore),
     /// The service and the Envoys that follow it
     Status,
+    /// The Envoys that are or were connected: how far behind they are, and what they refuse
+    Envoys,
     /// Watch revision, Envoys, flags, modules and changes; press ? for the keys
     Top(top::Top),
     /// Wait until every connected Envoy has accepted a revision
@@ -150,6 +170,11 @@ pub async fn run() -> ExitCode {
     let done = match command {
         Command::Serve(command) => command.run().await,
         Command::Flag(command) => command.run(&client).await,
+        Command::Segment(command) => command.run(&client).await,
+        Command::Organisation(command) => command.run(&client, "organisations").await,
+        Command::Subject(command) => command.run(&client, "subjects").await,
+        Command::DisableAll => emergency::disable(&client).await,
+        Command::RestoreAll => emergency::restore(&client).await,
         Command::Import(command) => command.run(&client).await,
         Command::Module(command) => command.run(&client).await,
         Command::Provider(command) => command.run(&client).await,
@@ -163,6 +188,7 @@ pub async fn run() -> ExitCode {
         Command::Diff(command) => command.run(&client).await,
         Command::Export(command) => command.run(&client).await,
         Command::Status => status::run(&client).await,
+        Command::Envoys => envoys::run(&client).await,
         Command::Top(command) => command.run(&client).await,
         Command::Wait(command) => command.run(&client).await,
         Command::Token(command) => command.run(global.output),

@@ -13,6 +13,8 @@ use crate::yaml;
 
 /// Narrowest that a column of a table becomes on a terminal.
 const NARROWEST: usize = 6;
+/// Most names of one list that are told.
+const NAMED: usize = 20;
 
 /// How answers are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -167,6 +169,15 @@ pub(super) fn text(value: &Value) -> String {
         Value::String(text) => text.replace(char::is_control, " "),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
+    }
+}
+
+/// Names with commas: as many as people read, and how many more there are of them all.
+pub(super) fn named(names: &[Value], all: u64) -> String {
+    let told: Vec<String> = names.iter().take(NAMED).map(text).collect();
+    match all.saturating_sub(told.len() as u64) {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
     }
 }
 

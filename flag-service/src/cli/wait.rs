@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure};
+use super::envoys::refusal;
 use super::output::{complain, items, text};
 
 /// How often the service is asked.
@@ -109,9 +110,7 @@ fn progress(envoy: &Value, revision: u64) -> Progress {
     let sent = policy["pushed"]["revision"].as_u64().is_some_and(|sent| sent >= revision);
     match standing {
         // Before the revision was sent, a refusal is an older one's.
-        Some((kind, status)) if sent => {
-            Progress::Refuses(format!("{kind}: {}", text(&status["nacked"]["error"])))
-        }
+        Some((kind, status)) if sent => Progress::Refuses(refusal(kind, &status["nacked"])),
         _ => {
             let accepted = policy["acked"]["revision"].as_u64();
             let settled =
@@ -137,7 +136,8 @@ mod tests {
         let refusal =
             |revision: u64| json!({"version": format!("v{revision}"), "revision": revision, "error": "bad"});
         let behind = |has: &str| Progress::Behind(has.to_owned());
-        let refuses = |kind: &str| Progress::Refuses(format!("{kind}: bad"));
+        let refuses =
+            |kind: &str, revision: u64| Progress::Refuses(format!("{kind} of revision {revision}: bad"));
         for (types, expected) in [
             (json!({}), behind("no revision")),
             (json!({"ecds": {"pushed": version(7), "acked": version(7)}}), Progress::Done),
@@ -146,7 +146,7 @@ mod tests {
             (json!({"ecds": {"pushed": version(6), "acked": version(6)}}), behind("revision 6")),
             (
                 json!({"ecds": {"pushed": version(7), "acked": version(6), "nacked": refusal(7)}}),
-                refuses("ecds"),
+                refuses("ecds", 7),
             ),
             // The older one's refusal: the answer to this revision is still to come.
             (
@@ -168,7 +168,7 @@ mod tests {
             ),
             (
                 json!({"ecds": {"pushed": version(7), "acked": version(7)}, "cds": {"pushed": version(3), "nacked": refusal(3)}}),
-                refuses("cds"),
+                refuses("cds", 3),
             ),
         ] {
             assert_eq!(progress(&json!({"types": types}), 7), expected, "{types}");

@@ -199,7 +199,7 @@ impl Service {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), stdout), "{}", ran.stderr);
     }
 
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.run(arguments).await.stdout).unwrap()
     }
 }

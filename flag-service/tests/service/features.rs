@@ -180,3 +180,43 @@ async fn the_module_system_and_its_envoys_are_told_at_a_glance() {
     assert_eq!(json!([info["revision"], info["envoys"]]), json!([2, {}]));
     assert_eq!(service.get("/api/v1/envoys").await.ok(), json!({"envoys": [], "revision": 2}));
 }
+
+#[tokio::test]
+async fn the_command_switches_everything_off_and_back() {
+    let service = Service::start().await;
+    for key in ["a", "b"] {
+        service.flag(key, 100).await;
+    }
+    service.send("PUT", "/api/v1/flags/guard", &json!({"percentage": 100, "safety": true})).await.ok();
+    for command in ["disable-all", "restore-all"] {
+        let refused = service.run(&[command]).await;
+        let why = "error: reason: say why, for those who come after\n";
+        assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), why), "{command}");
+    }
+    let because = ["--reason", "it burns"];
+    let dry = ["--reason", "it burns", "--dry-run"];
+    let disabled = "2 flags are killed: a, b\nleft alone, for safety: guard\n";
+    let tried = format!("not applied, tried at revision 3: {disabled}");
+    service.prints(&[&["disable-all"][..], &dry].concat(), &tried).await;
+    service.prints(&[&["disable-all"][..], &because].concat(), &format!("revision 4: {disabled}")).await;
+    assert_eq!(value(&service, "a").await, false);
+    assert_eq!(value(&service, "guard").await, true);
+    service.run(&["flag", "restore", "b"]).await;
+    let restored = "1 flag is restored: a\n";
+    let tried = format!("not applied, tried at revision 5: {restored}");
+    service.prints(&[&["restore-all"][..], &dry].concat(), &tried).await;
+    service.prints(&[&["restore-all"][..], &because].concat(), &format!("revision 6: {restored}")).await;
+    assert_eq!(value(&service, "a").await, true);
+    service.prints(&[&["restore-all"][..], &because].concat(), "revision 6: no flag is restored\n").await;
+    let history = service.json(&["history", "--output", "json", "--limit", "1"]).await;
+    assert_eq!(history["changes"][0]["reason"], "it burns");
+}
+
+#[tokio::test]
+async fn the_command_says_where_no_envoy_is() {
+    let service = Service::start().await;
+    let none = "no Envoy has been connected to this flag service since it started\n";
+    service.prints(&["envoys"], none).await;
+    let envoys = service.json(&["envoys", "--output", "json"]).await;
+    assert_eq!(envoys, json!({"envoys": [], "revision": 0}));
+}

@@ -84,10 +84,13 @@ async fn bash_completes_commands_and_the_names_that_there_are() {
     let service = Service::start().await;
     service.flag("checkout", 5).await;
     service.flag("checkin", 5).await;
+    service.run(&["segment", "set", "pilots"]).await;
     service.module("analytics_core", serde_json::json!({})).await.ok();
     for (words, completed) in [
         (&["rampart", "flag", "kill", "check"][..], "checkin checkout"),
         (&["rampart", "module", "get", ""], "analytics_core"),
+        (&["rampart", "segment", "set", "pi"], "pilots"),
+        (&["rampart", "organisation", "name", "acme", "--on", "checkin,check"], "checkin,checkout"),
         (&["rampart", "modu"], "module"),
         (&["rampart", "flag", "list", "--outp"], "--output"),
         (&["rampart", "flag", "list", "--output", "ya"], "yaml"),
@@ -136,6 +139,12 @@ async fn what_reads_as_json_reads_as_yaml() {
         &["module", "list"],
         &["provider", "list"],
         &["deny", "list"],
+        &["segment", "list"],
+        &["organisation", "show", "acme"],
+        &["subject", "show", "eve", "--with", "acme"],
+        &["flag", "preview", "checkout", "--percentage", "50"],
+        &["disable-all", "--reason", "why", "--dry-run"],
+        &["envoys"],
         &["completion", "bash"],
         &["wait"],
         &["flag", "kill", "checkout", "--dry-run"],

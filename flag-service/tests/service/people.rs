@@ -1,7 +1,11 @@
 //! Who joins and who leaves, and one organisation or subject across all flags.
 
-use serde_json::{Value, json};
+use std::process::Stdio;
 
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::command::command;
 use crate::support::{Answer, Service, answer};
 
 async fn preview(service: &Service, key: &str, body: Value) -> Answer {
@@ -115,4 +119,82 @@ async fn a_subject_is_named_before_its_organisation() {
     let told = service.get("/api/v1/organisations/acme?with=adam").await.ok();
     assert_eq!(json!([told["flags"][0]["value"], told["flags"][0]["subject"]]), json!([true, "adam"]));
     service.get("/api/v1/organisations/acme?wiht=adam").await.problem(400);
+}
+
+#[tokio::test]
+async fn the_command_previews_who_joins_and_who_leaves() {
+    let service = Service::start().await;
+    let flag = json!({"percentage": 0, "organisations": {"on": ["named"]}});
+    service.send("PUT", "/api/v1/flags/f", &flag).await.ok();
+    let names: String = (0..30).map(|number| format!("org-{number:02}\n")).collect();
+    let file = service.file("names.txt", &names);
+    let preview = ["flag", "preview", "f", "--percentage", "100", "--on", "", "--organisations", &file];
+    let said = service.run(&preview).await;
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{}", said.stdout);
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(lines[0], "at revision 1: flag f: organisations.on - named, percentage 0 → 100");
+    assert_eq!(lines[1], "f: 1 of 31 organisations are on, then 31: 30 join, 0 leave");
+    assert!(
+        lines[2].starts_with("  + org-00, org-01, ") && lines[2].ends_with(", org-19 and 10 more"),
+        "{lines:?}"
+    );
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let off = service.run(&["flag", "preview", "f", "--off", "named"]).await.stdout;
+    assert!(off.ends_with("0 join, 1 leave\n  - named\n"), "{off}");
+    // The same by stdin, and whole for programs.
+    let arguments =
+        ["flag", "preview", "f", "--percentage", "100", "--organisations", "-", "--output", "json"];
+    let mut command = command(service.dir.path(), &service.url, &arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(names.as_bytes()).await.unwrap();
+    let whole: Value = serde_json::from_slice(&child.wait_with_output().await.unwrap().stdout).unwrap();
+    assert_eq!(whole["flags"][0]["joins"].as_array().unwrap().len(), 30);
+    let refused = service.run(&["flag", "preview", "f", "--percentage", "130"]).await;
+    let why = "error: percentage: 130 is not a percentage: 0 to 100 is allowed\n";
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), why));
+    assert_eq!(service.revision(), 1, "nothing is changed");
+}
+
+#[tokio::test]
+async fn the_command_shows_and_names_an_organisation_across_flags() {
+    let service = Service::start().await;
+    service.send("PUT", "/api/v1/flags/a", &json!({"organisations": {"off": ["acme"]}})).await.ok();
+    service.flag("b", 0).await;
+    service.flag("c", 100).await;
+    let name = ["organisation", "name", "acme", "--on", "b", "--off", "c", "--until", "2100-01-01T00:00:00Z"];
+    let tried = service.run(&[&name[..], &["--dry-run"]].concat()).await;
+    assert!(tried.stdout.starts_with("not applied, tried at revision 3: flag b: "), "{}", tried.stdout);
+    let named = service.run(&name).await;
+    assert_eq!(named.code, Some(0), "{}", named.stderr);
+    service
+        .prints(
+            &["organisation", "name", "acme", "--forget", "a"],
+            "revision 5: flag a: organisations.off - acme\n",
+        )
+        .await;
+    let why = "organisation `acme` is named";
+    let shown = format!(
+        "FLAG  VALUE  NAMED                           WHY\n\
+         a     off                                    bucket {bucket} of 100, the flag is at 0 %\n\
+         b     on     on until 2100-01-01T00:00:00Z   {why} `on`\n\
+         c     off    off until 2100-01-01T00:00:00Z  {why} `off`\n",
+        bucket = service.get("/api/v1/flags/a/explain?organisation=acme").await.ok()["bucket"],
+    );
+    service.prints(&["organisation", "show", "acme"], &shown).await;
+    service
+        .prints(&["subject", "name", "eve", "--off", "c"], "revision 6: flag c: subjects.off + eve\n")
+        .await;
+    let eve = service.run(&["subject", "show", "eve", "--with", "wayne"]).await.stdout;
+    assert!(eve.contains("subject `eve` is named `off`"), "{eve}");
+    for (arguments, code, complaint) in [
+        (&["--on", "b", "--off", "b"][..], 1, "error: the flag `b` is there twice\n"),
+        (&["--on", "nobody"], 1, "error: there is no flag `nobody`\n"),
+        (&["--on", "b", "--until", "tomorrow"], 2, "a time with its zone is expected"),
+        (&[], 2, "<--on <FLAG>|--off <FLAG>|--forget <FLAG>>"),
+    ] {
+        let refused = service.run(&[&["subject", "name", "eve"], arguments].concat()).await;
+        assert_eq!(refused.code, Some(code), "{arguments:?}");
+        assert!(refused.stderr.contains(complaint), "{}", refused.stderr);
+    }
+    assert_eq!(service.revision(), 6);
 }

@@ -161,6 +161,27 @@ async fn on_no_terminal_top_is_lines() {
 }
 
 #[tokio::test]
+async fn what_the_service_tells_in_pages_is_shown_whole() {
+    let service = Service::start().await;
+    let flags: Vec<_> =
+        (0..1_001).map(|n| serde_json::json!({"kind": "flag", "key": format!("f{n:04}")})).collect();
+    service
+        .request("POST", "/api/v1/apply")
+        .json(&serde_json::json!({"resources": flags}))
+        .header("if-match", "*")
+        .send()
+        .await
+        .unwrap();
+    for command in ["top", "flag list"] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--output", "json"]).collect();
+        let shown = service.json(&arguments).await;
+        assert_eq!(shown["flags"].as_array().unwrap().len(), 1_001, "{command}");
+    }
+    let export = service.run(&["export"]).await.stdout;
+    assert_eq!(export.matches("kind: flag").count(), 1_001);
+}
+
+#[tokio::test]
 async fn tables_fit_the_terminal_and_colours_are_for_terminals_that_want_them() {
     let service = Service::start().await;
     let description = "long ".repeat(60);

@@ -9,6 +9,7 @@ use rampart_tests::{
     workdir::system_test,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 /// Sets a percentage and waits for it.
 async fn raise(stack: &Stack, percentage: &str, seconds: &str) -> Result<CliOutput> {
@@ -34,9 +35,16 @@ fn a_change_is_waited_for_until_envoy_has_it() {
             "{status}"
         );
 
+        let behind = async || {
+            let envoys = stack.service.cli(&["envoys", "--output", "json"]).await?.json()?;
+            Ok::<_, anyhow::Error>(envoys.pointer("/envoys/0/lag").cloned())
+        };
+        ensure!(behind().await? == Some(json!(0)));
+
         // One that does not answer is waited for as long as was said; the change is made all the same.
         signal(&stack, Signal::STOP)?;
         let raised = raise(&stack, "50", "1").await?;
+        ensure!(behind().await? == Some(json!(1)));
         signal(&stack, Signal::CONT)?;
         ensure!(raised.code == Some(5) && raised.stdout.contains("percentage 40 → 50"), "{raised:?}");
         let before = status["revision"].as_u64().unwrap_or_default();
@@ -58,7 +66,7 @@ fn a_change_that_envoy_refuses_is_told_in_envoys_words() {
         let stack = Stack::start(dir, options).await?;
         let connected = async || {
             let status = stack.service.cli(&["status"]).await?.ok()?;
-            ensure!(status.contains("connected"), "{status}");
+            ensure!(status.contains("envoy-1"), "{status}");
             Ok(())
         };
         eventually(SOON, "Envoy to connect", connected).await?;
@@ -66,10 +74,12 @@ fn a_change_that_envoy_refuses_is_told_in_envoys_words() {
         ensure!(created.code == Some(5), "{created:?}");
         ensure!(
             created.stdout == "revision 1: flag f added\n"
-                && created.stderr.contains("envoy-1 refuses it: ecds: ")
+                && created.stderr.contains("envoy-1 refuses it: ecds of revision 1: ")
                 && created.stderr.contains("/nowhere/rampart.wasm"),
             "{created:?}"
         );
+        let envoys = stack.service.cli(&["envoys"]).await?.ok()?;
+        ensure!(envoys.contains("refuses") && envoys.contains("ecds of revision 1"), "{envoys}");
         Ok(())
     });
 }

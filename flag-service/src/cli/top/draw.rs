@@ -147,7 +147,7 @@ mod tests {
         };
         has(&["revision 5, 2 flags, 0 modules"]);
         has(&["edge-1", "connected", "3", "2"]);
-        has(&["edge-2", "refuses", "ecds: no such cluster"]);
+        has(&["edge-2", "refuses", "ecds of revision 5: no such cluster"]);
         has(&["edge-3", "gone"]);
         has(&["checkout", "live", "12.5", "2027-01-15 08:00:00", "percentage 5 → 12.5"]);
         has(&["old", "killed", "100"]);

@@ -6,6 +6,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::super::client::{Client, Failure};
+use super::super::envoys;
 use super::super::flag::state;
 use super::super::history::when;
 use super::super::output::{items, table, text};
@@ -112,25 +113,16 @@ impl Seen {
 
     fn envoy(&self, envoy: &Value) -> [String; 5] {
         let policy = &envoy["types"]["ecds"];
-        let refusals = envoy["types"].as_object().into_iter().flatten();
-        let refusals = refusals.filter(|(_, status)| !status["nacked"].is_null());
-        let refusals: Vec<String> =
-            refusals.map(|(kind, status)| format!("{kind}: {}", text(&status["nacked"]["error"]))).collect();
-        let state = match (envoy["connected"] == true, refusals.is_empty()) {
-            (false, _) => "gone",
-            (true, false) => "refuses",
-            (true, true) => "connected",
-        };
         let newest = self.status["revision"].as_u64();
         let behind =
             newest.zip(policy["acked"]["revision"].as_u64()).map(|(newest, has)| newest.saturating_sub(has));
         let behind = behind.map(|behind| behind.to_string()).unwrap_or_default();
         [
             text(&envoy["id"]),
-            state.to_owned(),
+            envoys::state(envoy).to_owned(),
             text(&policy["acked"]["revision"]),
             behind,
-            refusals.join("; "),
+            envoys::refusals(&envoy["types"]),
         ]
     }
 

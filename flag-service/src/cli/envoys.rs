@@ -1,0 +1,64 @@
+//! `rampart envoys`, and the words for Envoys that other commands use.
+
+use serde_json::Value;
+
+use super::client::{Client, Failure};
+use super::history::when;
+use super::output::{items, table, text};
+
+pub(super) async fn run(client: &Client) -> Result<(), Failure> {
+    let answer = client.get(&["envoys"], &[]).await?;
+    client.output.show(&answer, |answer| {
+        let envoys = items(answer, "envoys");
+        if envoys.is_empty() {
+            return "no Envoy has been connected to this flag service since it started".to_owned();
+        }
+        let rows = envoys.iter().map(|envoy| {
+            [
+                text(&envoy["id"]),
+                state(envoy).to_owned(),
+                when(&envoy["since_ms"]),
+                // The policy is what an operator means by "has it arrived".
+                text(&envoy["types"]["ecds"]["acked"]["revision"]),
+                text(&envoy["lag"]),
+                refusals(&envoy["types"]),
+            ]
+        });
+        table(["ENVOY", "STATE", "SINCE (UTC)", "REVISION", "BEHIND", "REFUSED"], rows)
+    })
+}
+
+/// An Envoy's state in a word.
+pub(super) fn state(envoy: &Value) -> &'static str {
+    let mut types = envoy["types"].as_object().into_iter().flatten();
+    let refuses = types.any(|(_, status)| !status["nacked"].is_null());
+    match (envoy["connected"] == true, refuses) {
+        (false, _) => "gone",
+        (true, true) => "refuses",
+        (true, false) => "connected",
+    }
+}
+
+/// What an Envoy has refused and not replaced since.
+pub(super) fn refusals(types: &Value) -> String {
+    let types = types.as_object().into_iter().flatten();
+    let refused = types.filter(|(_, status)| !status["nacked"].is_null());
+    refused.map(|(kind, status)| refusal(kind, &status["nacked"])).collect::<Vec<_>>().join("; ")
+}
+
+/// A refusal: of which type and revision, what that is about, and in Envoy's own words.
+pub(super) fn refusal(kind: &str, refusal: &Value) -> String {
+    let causes: Vec<String> = items(refusal, "caused_by").iter().map(cause).collect();
+    let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
+    format!("{kind} of revision {}{causes}: {}", refusal["revision"], text(&refusal["error"]))
+}
+
+/// `flag beta_checkout by alice`
+fn cause(cause: &Value) -> String {
+    let words = [text(&cause["kind"]), text(&cause["name"])];
+    let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    match text(&cause["actor"]) {
+        actor if actor.is_empty() => words.join(" "),
+        actor => format!("{} by {actor}", words.join(" ")),
+    }
+}
