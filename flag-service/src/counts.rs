@@ -39,6 +39,36 @@ pub struct Answers {
     pub nacked: Counter,
 }
 
+/// Counts of fetches of issuers' keys.
+#[derive(Debug, Clone, Default)]
+pub struct Fetches {
+    /// Fetches, by provider and what became of them.
+    pub fetches: Family<Fetched, Counter>,
+}
+
+/// A fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Fetched {
+    /// The provider's name, which is an operator's.
+    pub provider: String,
+    /// `changed`, `same` or `failed`.
+    pub outcome: &'static str,
+}
+
+impl Fetches {
+    /// Makes them known.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("jwks_fetches", "Fetches of issuers' keys", Family::clone(&self.fetches));
+    }
+
+    /// Stops counting a provider whose keys are no longer fetched.
+    pub fn forget(&self, provider: &str) {
+        for outcome in ["changed", "same", "failed"] {
+            self.fetches.remove(&Fetched { provider: provider.to_owned(), outcome });
+        }
+    }
+}
+
 impl Default for Writes {
     fn default() -> Self {
         Self { made: Counter::default(), refused: Family::default(), store: seconds() }

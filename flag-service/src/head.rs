@@ -102,7 +102,7 @@ fn blame(mut policy: wire::Policy, subject: Option<(Kind, &str)>) -> Option<Vec<
         (Kind::Flag, key) => policy.flags.sort_by_key(|flag| flag.key == key),
         (Kind::Module, id) => policy.modules.sort_by_key(|module| module.id == id),
         (Kind::Provider, name) => policy.providers.sort_by_key(|provider| provider.name == name),
-        (Kind::Settings | Kind::Segment | Kind::Set, _) => return None,
+        (Kind::Settings | Kind::Segment | Kind::Set | Kind::KeySet, _) => return None,
     }
     Policy::compile(&policy).err()
 }

@@ -1,8 +1,9 @@
 //! `rampart serve`: store, write path, API, xDS and flagd's sync in one process.
 
-use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::api::{self, Api};
 use crate::flagd;
+use crate::jwks::{Client, Keeper};
 use crate::store::{Database, Store};
 use crate::writer::{WriteError, Writer};
 use crate::xds;
@@ -29,6 +31,8 @@ pub struct Options {
     pub xds: SocketAddr,
     /// Where applications connect that evaluate flags themselves; nowhere, if not said.
     pub flagd: Option<SocketAddr>,
+    /// Authorities that issuers' certificates may be from, beside the machine's: a file of certificates (PEM).
+    pub jwks_ca: Option<PathBuf>,
     /// What Envoys are told of themselves.
     pub data_plane: DataPlane,
 }
@@ -45,6 +49,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let writer = Writer::start(store).await.map_err(explain).with_context(place)?;
     let writer = Arc::new(writer);
     let fleet = Arc::new(Fleet::default());
+    let authorities = options.jwks_ca.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?;
+    let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&authorities)?));
     let api_listener = bind(options.http, "--http").await?;
     let xds_listener = bind(options.xds, "--xds").await?;
     let flagd_listener = match options.flagd {
@@ -69,6 +75,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let router = api::router(Api {
         writer: Arc::clone(&writer),
         fleet: Arc::clone(&fleet),
+        keeper: Arc::clone(&keeper),
         stopping: stopping.clone(),
     });
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -103,7 +110,16 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     tokio::select! {
         served = async { tokio::try_join!(api, xds, flagd, signals) } => served.map(drop),
         () = writer.follow() => Ok(()),
+        () = keeper.run() => Ok(()),
     }
+}
+
+fn authorities(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
+    let place = || format!("--jwks-ca {}", file.display());
+    let found =
+        reqwest::Certificate::from_pem_bundle(&fs::read(file).with_context(place)?).with_context(place)?;
+    anyhow::ensure!(!found.is_empty(), "{} holds no certificate (PEM)", place());
+    Ok(found)
 }
 
 async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {

@@ -15,6 +15,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::rustls::crypto::ring;
 
 /// A client of one server.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ impl Client {
     ///
     /// When the HTTP library cannot be set up.
     pub fn new(server: SocketAddr) -> Result<Self> {
+        // An error means that it is so already.
+        let _ = ring::default_provider().install_default();
         // A proxy from the environment must not stand between a test and what it tests.
         let http = reqwest::Client::builder()
             .no_proxy()

@@ -2,7 +2,13 @@
 
 use crate::upstream::Server;
 use anyhow::{Context as _, Result, anyhow};
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use jwt_simple::{
     algorithms::RS256KeyPair,
     reexports::ct_codecs::{Base64UrlSafeNoPadding, Encoder as _},
@@ -14,7 +20,11 @@ use ring::{
 };
 use serde_json::{Value, json};
 use std::{
-    sync::{Arc, OnceLock, RwLock},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -154,7 +164,25 @@ pub struct Issuer {
     server: Server,
     rsa: Arc<Key>,
     p256: Key,
-    published: Arc<RwLock<Value>>,
+    shared: Arc<Shared>,
+}
+
+/// What the issuer serves, and what it was asked.
+#[derive(Debug)]
+struct Shared {
+    published: RwLock<Published>,
+    asked: AtomicUsize,
+    unchanged: AtomicUsize,
+}
+
+/// What is served.
+#[derive(Debug, Clone)]
+struct Published {
+    jwks: Value,
+    /// The issuer that the discovery document names; its own, if none.
+    names: Option<String>,
+    cache_control: Option<String>,
+    broken: bool,
 }
 
 impl Issuer {
@@ -168,10 +196,17 @@ impl Issuer {
         static RSA: OnceLock<Arc<Key>> = OnceLock::new();
         let rsa = RSA.get_or_init(|| Arc::new(Key::rsa("rsa-1").expect("an RSA key")));
         let p256 = Key::p256("p256-1")?;
-        let published = Arc::new(RwLock::new(jwks(&[rsa, &p256])));
-        let app =
-            Router::new().route("/.well-known/jwks.json", get(serve_jwks)).with_state(Arc::clone(&published));
-        Ok(Self { server: Server::start(app).await?, rsa: Arc::clone(rsa), p256, published })
+        let jwks = jwks(&[rsa, &p256]);
+        let shared = Arc::new(Shared {
+            published: RwLock::new(Published { jwks, names: None, cache_control: None, broken: false }),
+            asked: AtomicUsize::new(0),
+            unchanged: AtomicUsize::new(0),
+        });
+        let app = Router::new()
+            .route("/.well-known/jwks.json", get(serve_jwks))
+            .route("/.well-known/openid-configuration", get(serve_discovery))
+            .with_state(Arc::clone(&shared));
+        Ok(Self { server: Server::start(app).await?, rsa: Arc::clone(rsa), p256, shared })
     }
 
     /// The issuer's identifier, as tokens name it in `iss`.
@@ -187,22 +222,46 @@ impl Issuer {
     }
 
     /// The JWKS it serves.
-    ///
-    /// # Panics
-    ///
-    /// When a thread died while publishing.
     #[must_use]
     pub fn jwks(&self) -> Value {
-        self.published.read().expect("no publisher died").clone()
+        self.shared.read().jwks
     }
 
     /// Serves other keys from now on.
-    ///
-    /// # Panics
-    ///
-    /// When a thread died while publishing.
     pub fn publish(&self, keys: &[&Key]) {
-        *self.published.write().expect("no publisher died") = jwks(keys);
+        self.publish_set(jwks(keys));
+    }
+
+    /// Serves another key set from now on, whatever it is.
+    pub fn publish_set(&self, set: Value) {
+        self.shared.change(|published| published.jwks = set);
+    }
+
+    /// Answers 500 from now on, or no longer.
+    pub fn break_down(&self, broken: bool) {
+        self.shared.change(|published| published.broken = broken);
+    }
+
+    /// Says this of how long its keys may be kept.
+    pub fn cache_control(&self, value: &str) {
+        self.shared.change(|published| published.cache_control = Some(value.to_owned()));
+    }
+
+    /// Names this issuer in its discovery document.
+    pub fn call_itself(&self, issuer: &str) {
+        self.shared.change(|published| published.names = Some(issuer.to_owned()));
+    }
+
+    /// How often it was asked for its keys.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::Relaxed)
+    }
+
+    /// How often it answered that they are unchanged.
+    #[must_use]
+    pub fn unchanged(&self) -> usize {
+        self.shared.unchanged.load(Ordering::Relaxed)
     }
 
     /// The RSA key, which signs `token`.
@@ -269,6 +328,41 @@ fn jwks(keys: &[&Key]) -> Value {
     json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() })
 }
 
-async fn serve_jwks(State(published): State<Arc<RwLock<Value>>>) -> Json<Value> {
-    Json(published.read().expect("no publisher died").clone())
+impl Shared {
+    fn read(&self) -> Published {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Published)) {
+        change(&mut self.published.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+async fn serve_jwks(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    shared.asked.fetch_add(1, Ordering::Relaxed);
+    let Published { jwks, cache_control, broken, .. } = shared.read();
+    if broken {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "token=secret").into_response();
+    }
+    let mut hasher = DefaultHasher::new();
+    jwks.to_string().hash(&mut hasher);
+    let tag = format!("\"{:x}\"", hasher.finish());
+    let mut answer = if headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == *tag) {
+        shared.unchanged.fetch_add(1, Ordering::Relaxed);
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(jwks).into_response()
+    };
+    let said = [(header::ETAG, Some(tag)), (header::CACHE_CONTROL, cache_control)];
+    for (name, value) in said {
+        answer.headers_mut().extend(value.and_then(|value| Some((name, value.parse().ok()?))));
+    }
+    answer
+}
+
+async fn serve_discovery(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Json<Value> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let own = format!("http://{host}");
+    let issuer = shared.read().names.unwrap_or_else(|| own.clone());
+    Json(json!({ "issuer": issuer, "jwks_uri": format!("{own}/.well-known/jwks.json") }))
 }

@@ -87,7 +87,7 @@ impl Stack {
                 "RS256",
                 "--algorithm",
                 "ES256",
-                "--jwks",
+                "--jwks-uri",
                 &jwks,
             ],
             &["flag", "create", FLAG, "--percentage", "0"],

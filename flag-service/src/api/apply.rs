@@ -54,7 +54,8 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Response, Problem> 
     let head = api.writer.head();
     // Everything there is, as what was edited since there was nothing. The settings always are.
     let edits = model::State::default().edits(&head.state).map_err(StoreError::from)?;
-    let resources = edits.into_iter().filter(|edit| !matches!(edit.kind, Kind::Set | Kind::Settings));
+    let resources =
+        edits.into_iter().filter(|edit| !matches!(edit.kind, Kind::Set | Kind::KeySet | Kind::Settings));
     let resources = resources.filter_map(|edit| Some((edit.kind, edit.after?)));
     let settings =
         model::Settings { disabled: BTreeSet::new(), ..model::Settings::clone(&head.state.settings) };

@@ -1,7 +1,7 @@
 //! `/metrics`: counts of requests by route, and of everything else that counts itself, as OpenMetrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Extension;
@@ -28,7 +28,24 @@ pub(super) struct Metrics {
     revision: Gauge,
     connected: Gauge,
     refusing: Gauge,
+    key_sets: KeySets,
     process: Process,
+    /// What is looked at when it is asked for is told by one at a time.
+    turn: Mutex<()>,
+}
+
+/// Issuers' keys that are fetched.
+#[derive(Debug, Default)]
+struct KeySets {
+    keys: Family<Of, Gauge>,
+    failures: Family<Of, Gauge>,
+    fetched: Family<Of, Gauge<f64, AtomicU64>>,
+    newest: Family<Of, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    provider: String,
 }
 
 /// A request by its route, which is one of the service's own.
@@ -72,6 +89,9 @@ impl Metrics {
             "Connected Envoys that refuse what they were sent last",
             refusing.clone(),
         );
+        let key_sets = KeySets::default();
+        key_sets.register(own);
+        api.keeper.counts().register(own);
         api.writer.counts().register(own);
         api.fleet.answers().register(own);
         let of_process = registry.sub_registry_with_prefix("process");
@@ -85,7 +105,17 @@ impl Metrics {
         of_process.register("open_fds", "Open files and connections", process.files.clone());
         let help = "When the process started, since the Unix epoch";
         of_process.register_with_unit("start_time", help, Unit::Seconds, process.started.clone());
-        Self { registry, requests, durations, revision, connected, refusing, process }
+        Self {
+            registry,
+            requests,
+            durations,
+            revision,
+            connected,
+            refusing,
+            key_sets,
+            process,
+            turn: Mutex::default(),
+        }
     }
 
     fn look(&self, api: &Api) {
@@ -95,7 +125,43 @@ impl Metrics {
         let refusing = connected().filter(|node| node.types.values().any(|kind| kind.nacked.is_some()));
         self.connected.set(i64::try_from(connected().count()).unwrap_or(i64::MAX));
         self.refusing.set(i64::try_from(refusing.count()).unwrap_or(i64::MAX));
+        self.key_sets.look(api);
         self.process.look();
+    }
+}
+
+impl KeySets {
+    fn register(&self, registry: &mut Registry) {
+        let Self { keys, failures, fetched, newest } = self;
+        registry.register("jwks_keys", "Keys of an issuer that are fetched", keys.clone());
+        let help = "How many fetches of an issuer's keys have failed since one succeeded";
+        registry.register("jwks_failures", help, failures.clone());
+        let help = "When an issuer's keys were last fetched, since the Unix epoch";
+        registry.register_with_unit("jwks_fetched", help, Unit::Seconds, fetched.clone());
+        let help = "When the newest key of an issuer was first fetched, since the Unix epoch";
+        registry.register_with_unit("jwks_newest_key", help, Unit::Seconds, newest.clone());
+    }
+
+    fn look(&self, api: &Api) {
+        self.keys.clear();
+        self.failures.clear();
+        self.fetched.clear();
+        self.newest.clear();
+        let head = api.writer.head();
+        for provider in head.state.providers.values().filter(|provider| provider.jwks_from.is_some()) {
+            let of = Of { provider: provider.name.clone() };
+            let keeping = api.keeper.keeping(&provider.name).unwrap_or_default();
+            let keys =
+                head.state.key_sets.get(&provider.name).map(|set| set.keys.as_slice()).unwrap_or_default();
+            self.keys.get_or_create(&of).set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
+            self.failures.get_or_create(&of).set(keeping.failures.into());
+            if let Some(at) = keeping.fetched_at_ms {
+                self.fetched.get_or_create(&of).set(at as f64 / 1000.0);
+            }
+            if let Some(newest) = keys.iter().map(|key| key.since).max() {
+                self.newest.get_or_create(&of).set(newest as f64);
+            }
+        }
     }
 }
 
@@ -149,6 +215,7 @@ fn known(method: &Method) -> &'static str {
     responses((status = 200, body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(api): State<Api>, Extension(metrics): Extension<Arc<Metrics>>) -> Response {
+    let _turn = metrics.turn.lock().unwrap_or_else(PoisonError::into_inner);
     metrics.look(&api);
     let mut told = String::new();
     // Writing to a text cannot fail.

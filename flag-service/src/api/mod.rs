@@ -9,6 +9,7 @@ mod features;
 mod flagd;
 mod flags;
 mod format;
+mod key_sets;
 mod meta;
 mod metrics;
 mod modules;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use crate::jwks::Keeper;
 use crate::model::tag;
 use crate::writer::{Accepted, Writer};
 use crate::xds::fleet::Fleet;
@@ -51,6 +53,8 @@ pub struct Api {
     pub writer: Arc<Writer>,
     /// The Envoys that are or were connected.
     pub fleet: Arc<Fleet>,
+    /// What fetches issuers' keys.
+    pub keeper: Arc<Keeper>,
     /// Turns true, or closes, when the server stops: what would be open for good ends then.
     pub stopping: watch::Receiver<bool>,
 }
@@ -75,6 +79,8 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(modules::get, modules::put, modules::delete))
         .routes(routes!(providers::list))
         .routes(routes!(providers::get, providers::put, providers::delete))
+        .routes(routes!(key_sets::get))
+        .routes(routes!(key_sets::refresh))
         .routes(routes!(segments::list))
         .routes(routes!(segments::get, segments::put, segments::delete))
         .routes(routes!(system::settings, system::put_settings))

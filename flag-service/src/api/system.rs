@@ -15,6 +15,7 @@ use super::openapi::{Reading, WriteHeaders, Writing};
 use super::problem::{FieldProblem, Problem};
 use super::{Api, Written, resource, tagged, written};
 use crate::blame;
+use crate::jwks::Keeping;
 use crate::model::change::read;
 use crate::model::{Change, Settings};
 use crate::store::{Chain, Entry};
@@ -159,6 +160,8 @@ struct Status {
     providers: usize,
     /// How many; `/api/v1/policy/warnings` lists them.
     warnings: usize,
+    /// Issuers' keys that are fetched, by provider
+    jwks: BTreeMap<String, Keeping>,
     envoys: Vec<NodeStatus>,
 }
 
@@ -176,6 +179,7 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
         modules: head.state.modules.len(),
         providers: head.state.providers.len(),
         warnings: head.warnings().count(),
+        jwks: api.keeper.all(),
         envoys: nodes(&api).await,
     };
     tagged(head.revision, &status)

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Global;
 use super::output::{Output, complain, items, text};
 use super::wait::settle;
+use crate::tls::use_ring;
 
 /// What has its place beside the API's other resources, where scripts look for it.
 const BESIDE: [&str; 2] = ["disable-all", "restore"];
@@ -85,6 +86,7 @@ impl From<anyhow::Error> for Failure {
 
 impl Client {
     pub(super) fn new(global: &Global) -> Self {
+        use_ring();
         Self {
             http: reqwest::Client::new(),
             base: global.api.trim_end_matches('/').to_owned(),
@@ -100,6 +102,11 @@ impl Client {
     /// Reads.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
         Ok(self.send(Method::GET, path, query, None, None).await?.0)
+    }
+
+    /// Has something done that changes nothing an operator set up.
+    pub(super) async fn request(&self, path: &[&str]) -> Result<Value, Failure> {
+        Ok(self.send(Method::POST, path, &[], None, None).await?.0)
     }
 
     /// Reads a list, page by page: its items under `member`.

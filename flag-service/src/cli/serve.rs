@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, stderr};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -25,6 +26,10 @@ pub(super) struct Serve {
     /// 127.0.0.1:8015, where they look by default. Not served if not given
     #[arg(long, env = "RAMPART_FLAGD", value_name = "ADDRESS")]
     flagd: Option<SocketAddr>,
+    /// Authorities (PEM) that may vouch for the servers that issuers' keys are fetched from, beside the
+    /// machine's own
+    #[arg(long, env = "RAMPART_JWKS_CA", value_name = "FILE")]
+    jwks_ca: Option<PathBuf>,
     /// Where Envoys are told to listen for requests
     #[arg(long, env = "RAMPART_LISTEN", default_value = "127.0.0.1:10000", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -47,9 +52,9 @@ impl Serve {
             // A log that cannot be written is no reason to fail: nor to say so where it cannot be said.
             .log_internal_errors(false)
             .init();
-        let Self { database, http, xds, flagd, listen, filter, vm_id } = self;
+        let Self { database, http, xds, flagd, jwks_ca, listen, filter, vm_id } = self;
         let data_plane = DataPlane { listen, filter, vm_id };
         let database = database.database;
-        Ok(serve(Options { database, http, xds, flagd, data_plane }).await?)
+        Ok(serve(Options { database, http, xds, flagd, jwks_ca, data_plane }).await?)
     }
 }

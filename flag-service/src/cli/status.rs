@@ -1,5 +1,7 @@
 //! `rampart status`
 
+use serde_json::Value;
+
 use super::client::{Client, Failure, warn};
 use super::envoys::{refusals, state};
 use super::output::{items, table, text};
@@ -19,6 +21,16 @@ pub(super) async fn run(client: &Client) -> Result<(), Failure> {
             [text(&envoy["id"]), state(envoy).to_owned(), accepted, refusals(&envoy["types"])]
         });
         let envoys = table(["ENVOY", "STATE", "ACCEPTED REVISION", "REFUSED"], envoys);
-        format!("{service}\n\n{envoys}")
+        format!("{service}\n{}\n{envoys}", keys(&answer["jwks"]))
     })
+}
+
+/// Providers whose keys cannot be fetched, a line each.
+fn keys(jwks: &Value) -> String {
+    let failing = jwks.as_object().into_iter().flatten().filter(|(_, keeping)| keeping["error"].is_string());
+    let lines = failing.map(|(name, keeping)| {
+        let (failures, error) = (&keeping["failures"], text(&keeping["error"]));
+        format!("keys of provider {name} cannot be fetched (tried {failures} times): {error}\n")
+    });
+    lines.collect()
 }

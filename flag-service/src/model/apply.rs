@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::change::{forget, malformed, put_flag, put_module, put_settings, read};
-use super::{Kind, Module, Provider, Refusal, Segment, State};
+use super::change::{forget, malformed, put_flag, put_module, put_provider, put_settings, read};
+use super::{Kind, Module, Refusal, Segment, State};
 
 /// Longest name of a set, in bytes.
 const LONGEST: usize = 128;
@@ -119,8 +119,11 @@ fn identify(
 ) -> Result<(Kind, String, Map<String, Value>), Problem> {
     let field = |member: &str| format!("resources[{index}].{member}");
     let kind = body.remove("kind");
-    let kind =
-        kind.as_ref().and_then(Value::as_str).and_then(Kind::from_word).filter(|kind| *kind != Kind::Set);
+    let kind = kind
+        .as_ref()
+        .and_then(Value::as_str)
+        .and_then(Kind::from_word)
+        .filter(|kind| !matches!(kind, Kind::Set | Kind::KeySet));
     let kind = kind.ok_or_else(|| {
         plain(&field("kind"), "it is `flag`, `module`, `provider`, `segment` or `settings`")
     })?;
@@ -144,15 +147,12 @@ fn put(state: &mut State, kind: Kind, name: &str, mut body: Map<String, Value>) 
             put_flag(state, read(body.into())?)
         }
         Kind::Module => put_module(state, read::<Module>(body.into())?),
-        Kind::Provider => {
-            state.providers.insert(name.to_owned(), Arc::new(read::<Provider>(body.into())?));
-            Ok(())
-        }
+        Kind::Provider => put_provider(state, read(body.into())?),
         Kind::Segment => {
             state.segments.insert(name.to_owned(), Arc::new(read::<Segment>(body.into())?));
             Ok(())
         }
-        Kind::Settings | Kind::Set => {
+        Kind::Settings | Kind::Set | Kind::KeySet => {
             body.entry("denied").or_insert_with(|| json!(state.settings.denied));
             put_settings(state, read(body.into())?);
             Ok(())

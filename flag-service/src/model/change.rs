@@ -7,8 +7,9 @@ use rampart_engine::policy::Problem;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::key_set::check_source;
 use super::missing::suggestion;
-use super::{Apply, Edit, Flag, Kind, Module, Naming, Provider, Segment, Settings, State};
+use super::{Apply, Edit, Flag, KeySet, Kind, Module, Naming, Provider, Segment, Settings, State};
 
 /// A change, as it is submitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,8 @@ pub enum Change {
     PutProvider(Provider),
     /// Removes a provider.
     DeleteProvider(String),
+    /// Keeps what was fetched for a provider.
+    PutKeySet(KeySet),
     /// Sets a segment, new or not.
     PutSegment(Segment),
     /// Removes a segment.
@@ -112,6 +115,7 @@ impl Change {
             Self::DeleteModule(id) => Some((Kind::Module, id)),
             Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
             Self::DeleteProvider(name) => Some((Kind::Provider, name)),
+            Self::PutKeySet(set) => Some((Kind::KeySet, &set.name)),
             Self::PutSegment(segment) => Some((Kind::Segment, &segment.name)),
             Self::DeleteSegment(name) => Some((Kind::Segment, name)),
             Self::PutSettings(_) => Some((Kind::Settings, "")),
@@ -183,12 +187,11 @@ impl Change {
             Self::DeleteModule(id) => {
                 drop(next.modules.remove(id).ok_or_else(|| state.missing(Kind::Module, id))?);
             }
-            Self::PutProvider(provider) => {
-                next.providers.insert(provider.name.clone(), Arc::new(provider.clone()));
-            }
+            Self::PutProvider(provider) => put_provider(&mut next, provider.clone())?,
             Self::DeleteProvider(name) => {
                 drop(next.providers.remove(name).ok_or_else(|| state.missing(Kind::Provider, name))?);
             }
+            Self::PutKeySet(set) => next.put_key_set(set.clone())?,
             Self::PutSegment(segment) => {
                 next.segments.insert(segment.name.clone(), Arc::new(segment.clone()));
             }
@@ -197,8 +200,11 @@ impl Change {
             }
             Self::PutSettings(settings) => put_settings(&mut next, settings.clone()),
             Self::Name(naming) => naming.apply(&mut next)?,
-            Self::Apply(apply) => return apply.to(state),
-            Self::Revert(_) => take_back(&mut next, since)?,
+            Self::Apply(apply) => next = apply.to(state)?,
+            // Keys that an issuer has withdrawn must not come back.
+            Self::Revert(_) => {
+                take_back(&mut next, since.iter().filter(|edit| edit.kind != Kind::KeySet))?;
+            }
             Self::RevertFlag { key, .. } => {
                 let its = |edit: &&Edit| edit.kind == Kind::Flag && edit.name == *key;
                 let edits: Vec<&Edit> = since.iter().filter(its).collect();
@@ -211,6 +217,7 @@ impl Change {
                 }
             }
         }
+        next.prune_key_sets();
         Ok(next)
     }
 }
@@ -244,6 +251,13 @@ pub(super) fn put_module(state: &mut State, module: Module) -> Result<(), Refusa
         return Err(malformed("endpoints", "a module runs somewhere: at least one host:port"));
     }
     state.modules.insert(module.id.clone(), Arc::new(module));
+    Ok(())
+}
+
+/// Sets a provider, new or not.
+pub(super) fn put_provider(state: &mut State, provider: Provider) -> Result<(), Refusal> {
+    check_source(&provider)?;
+    state.providers.insert(provider.name.clone(), Arc::new(provider));
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub enum Kind {
     Settings,
     Segment,
     Set,
+    KeySet,
 }
 
 /// One resource, before and after.
@@ -53,6 +54,7 @@ impl Kind {
             Self::Settings => "settings",
             Self::Segment => "segment",
             Self::Set => "set",
+            Self::KeySet => "key_set",
         }
     }
 
@@ -62,7 +64,7 @@ impl Kind {
         match self {
             Self::Flag => "key",
             Self::Module => "id",
-            Self::Provider | Self::Segment | Self::Set => "name",
+            Self::Provider | Self::Segment | Self::Set | Self::KeySet => "name",
             Self::Settings => "",
         }
     }
@@ -70,7 +72,7 @@ impl Kind {
     /// The kind of this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Flag, Self::Module, Self::Provider, Self::Settings, Self::Segment, Self::Set]
+        [Self::Flag, Self::Module, Self::Provider, Self::Settings, Self::Segment, Self::Set, Self::KeySet]
             .into_iter()
             .find(|kind| kind.as_str() == word)
     }
@@ -87,6 +89,7 @@ impl State {
             Kind::Segment => self.segments.contains_key(name),
             Kind::Settings => name.is_empty(),
             Kind::Set => self.sets.contains_key(name),
+            Kind::KeySet => self.key_sets.contains_key(name),
         }
     }
 
@@ -115,6 +118,7 @@ impl State {
                 self.settings = Arc::new(value.map(Settings::deserialize).transpose()?.unwrap_or_default());
             }
             Kind::Set => set!(self.sets),
+            Kind::KeySet => set!(self.key_sets),
         }
         Ok(())
     }
@@ -140,6 +144,7 @@ impl State {
         compare!(Kind::Segment, segments);
         edits.extend(edit(Kind::Settings, "", Some(&self.settings), Some(&next.settings))?);
         compare!(Kind::Set, sets);
+        compare!(Kind::KeySet, key_sets);
         Ok(edits)
     }
 }

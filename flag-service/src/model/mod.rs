@@ -5,6 +5,7 @@ mod apply;
 pub(crate) mod change;
 mod clusters;
 mod edit;
+pub(crate) mod key_set;
 mod missing;
 mod module;
 mod naming;
@@ -21,6 +22,7 @@ use utoipa::ToSchema;
 pub use apply::{Apply, Set};
 pub use change::{Change, Refusal};
 pub use edit::{Edit, Kind};
+pub use key_set::{FetchedKey, KeySet};
 pub use module::Module;
 pub use naming::{Naming, Whom, Word};
 pub use segment::Segment;
@@ -50,6 +52,8 @@ pub struct State {
     pub segments: BTreeMap<String, Arc<Segment>>,
     /// What was applied under which name. No filter knows of it.
     pub sets: BTreeMap<String, Arc<Set>>,
+    /// What was fetched, by the provider's name.
+    pub key_sets: BTreeMap<String, Arc<KeySet>>,
 }
 
 /// What there is one of.
@@ -98,7 +102,7 @@ impl State {
             default: self.settings.default,
             legacy_cluster: legacy.clone(),
             admin_roles: self.settings.admin_roles.clone(),
-            providers: self.providers.values().map(|provider| Provider::clone(provider)).collect(),
+            providers: self.providers.values().map(|provider| self.with_keys(provider)).collect(),
             denied: self.settings.denied.clone(),
             // What a flag is for is of no use to a filter, and every worker would keep it.
             flags: self

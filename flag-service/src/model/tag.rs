@@ -29,6 +29,7 @@ impl State {
             Kind::Segment => serde_json::to_value(&**self.segments.get(name)?),
             Kind::Settings => serde_json::to_value(&*self.settings),
             Kind::Set => serde_json::to_value(&**self.sets.get(name)?),
+            Kind::KeySet => serde_json::to_value(&**self.key_sets.get(name)?),
         };
         value.ok()
     }

@@ -15,6 +15,7 @@
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `formats`: JSON, YAML and pages, in and out.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
+//! - `jwks`: issuers' keys that are fetched.
 //! - `keys`: writes that are sent again.
 //! - `manual`: what the command line says of itself, and what shells complete.
 //! - `ofrep`: what an OpenFeature client is answered.
@@ -42,6 +43,7 @@ mod features;
 mod flags;
 mod formats;
 mod imports;
+mod jwks;
 mod keys;
 mod manual;
 mod ofrep;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use rampart::api::{Api, router};
 use rampart::conflict::Basis;
+use rampart::jwks::{Client, Keeper};
 use rampart::model::Change;
 use rampart::store::{Database, Store};
 use rampart::writer::{Accepted, Submission, WriteError, Writer};
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 /// A running service; it stops with the test's runtime.
 pub(crate) struct Service {
     pub(crate) writer: Arc<Writer>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) url: String,
     pub(crate) dir: TempDir,
     http: reqwest::Client,
@@ -49,10 +51,14 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (running, stopping) = watch::channel(false);
-        let api = Api { writer: Arc::clone(&writer), fleet: Arc::new(Fleet::default()), stopping };
+        let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap()));
+        let fetching = Arc::clone(&keeper);
+        tokio::spawn(async move { fetching.run().await });
+        let fleet = Arc::new(Fleet::default());
+        let api = Api { writer: Arc::clone(&writer), fleet, keeper: Arc::clone(&keeper), stopping };
         let router = router(api).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async { axum::serve(listener, router).await });
-        Self { writer, url, dir, http: reqwest::Client::new(), running }
+        Self { writer, keeper, url, dir, http: reqwest::Client::new(), running }
     }
 
     pub(crate) fn revision(&self) -> u64 {

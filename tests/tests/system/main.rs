@@ -32,6 +32,7 @@
 //! - `replicas`: several services on one database, and services that are killed in the midst of changes.
 //! - `resilience`: parts that come late, go away and come back.
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
+//! - `rotation`: issuers' keys that are fetched, rotated and out of reach.
 //! - `routing`: where requests go, by caller, flag and path.
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
 //! - `transparent`: what passes, passes as without the filter.
@@ -64,6 +65,7 @@ mod refusals;
 mod replicas;
 mod resilience;
 mod rollout;
+mod rotation;
 mod routing;
 mod static_variant;
 mod transparent;

@@ -11,8 +11,8 @@ use super::{Denied, Provider, Providers, SourceId};
 use crate::jwks::{self, PublicKey};
 use crate::token_source;
 
-/// Most keys of one provider: a token without `kid` is tried against each that fits.
-const MAX_KEYS: usize = 32;
+/// Most keys of one provider.
+pub const MAX_KEYS: usize = 32;
 
 /// Most names on the way to a nested claim.
 const MAX_DEPTH: usize = 8;
@@ -108,10 +108,16 @@ fn sources(
 }
 
 fn keys(provider: &wire::Provider, at: &str, problems: &mut Problems) -> Vec<PublicKey> {
-    let few = provider.jwks.keys.len() <= MAX_KEYS;
+    let fetched = provider.jwks_from.is_some();
+    problems.check(&format!("{at}.jwks_from"), !fetched, "only the flag service fetches keys: give `jwks`");
+    let Some(jwks) = &provider.jwks else {
+        problems.check(&format!("{at}.jwks"), fetched, "the issuer's keys are required");
+        return Vec::new();
+    };
+    let few = jwks.keys.len() <= MAX_KEYS;
     problems.check(&format!("{at}.jwks.keys"), few, "a provider has at most 32 keys");
     let mut keys: Vec<PublicKey> = Vec::new();
-    for (index, jwk) in provider.jwks.keys.iter().enumerate() {
+    for (index, jwk) in jwks.keys.iter().enumerate() {
         let at = match &jwk.kid {
             Some(kid) => format!("{at}.jwks.keys[{kid}]"),
             None => format!("{at}.jwks.keys[{index}]"),

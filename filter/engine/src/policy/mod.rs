@@ -22,6 +22,7 @@ use crate::route::{RouteId, RouteTable};
 use crate::tenant::Tenant;
 use wire::{Algorithm, Auth, Claims, Outside, Requirement, TokenSource, WhenOff};
 
+pub use compile_providers::MAX_KEYS;
 pub use effects::Effect;
 
 /// A compiled policy.

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 pub use effect::{Effect, Mirror, WhenOn};
 pub use flag::{By, Exclusive, Flag, Named, Overrides, Prerequisite, Term, Variant};
-pub use provider::{Algorithm, BadKey, ClaimPath, Claims, Jwk, Jwks, Provider, Requirement, TokenSource};
+pub use provider::{
+    Algorithm, BadKey, ClaimPath, Claims, Jwk, Jwks, JwksFrom, Provider, Requirement, TokenSource,
+};
 pub use route::{Retry, Rewrite, Tenant};
 
 /// The format this engine reads; the `schema` field of every policy.

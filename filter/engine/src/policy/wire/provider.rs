@@ -34,7 +34,12 @@ pub struct Provider {
     #[serde(default = "yes")]
     pub forward: bool,
     /// The issuer's public keys, RFC 7517.
-    pub jwks: Jwks,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<Jwks>,
+    /// Where the flag service fetches them, in place of `jwks`. A filter fetches nothing: policies that are
+    /// sent to one have `jwks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_from: Option<JwksFrom>,
     /// What a key that cannot be used means for the others.
     #[serde(default)]
     pub on_bad_key: BadKey,
@@ -139,6 +144,21 @@ impl Default for Claims {
     }
 }
 
+/// Where an issuer's keys are fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct JwksFrom {
+    /// The URL of its key set. Unset: the one that its discovery document names (OpenID Connect
+    /// Discovery 1.0 §4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// After how many seconds keys are fetched again, 1 to 86,400; sooner, where the answer says that it
+    /// will not be fresh for so long.
+    #[serde(default = "default_refresh")]
+    pub refresh_seconds: u32,
+}
+
 /// A JSON Web Key Set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -189,6 +209,10 @@ fn default_algorithms() -> Vec<Algorithm> {
 
 const fn default_leeway() -> u32 {
     60
+}
+
+const fn default_refresh() -> u32 {
+    300
 }
 
 fn default_sources() -> Vec<TokenSource> {
