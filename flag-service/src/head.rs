@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rampart_engine::flag::Percentage;
 use rampart_engine::policy::{Policy, Problem, wire};
 
+use crate::access::issuer::Issuers;
 use crate::model::{Kind, State, tag};
 use crate::published::Published;
 
@@ -26,6 +27,8 @@ pub struct Head {
     /// What is named and not there: clusters that nobody provides, segments. No change may add one; a
     /// database written before that was asked may hold some.
     pub unprovided: Vec<Problem>,
+    /// Whose tokens the API takes.
+    pub issuers: Issuers,
 }
 
 impl Head {
@@ -39,9 +42,10 @@ impl Head {
         let published = Arc::new(state.published(revision));
         let policy = Policy::compile(&published.policy)
             .map_err(|problems| blame(published.policy.clone(), subject).unwrap_or(problems))?;
+        let issuers = Issuers::compile(&state.settings)?;
         let mut unprovided = state.unprovided(&published);
         unprovided.extend(state.unknown_segments());
-        Ok(Self { revision, state, policy, published, unprovided })
+        Ok(Self { revision, state, policy, published, unprovided, issuers })
     }
 
     /// What a change makes of this: judged for what it adds.
@@ -102,7 +106,7 @@ fn blame(mut policy: wire::Policy, subject: Option<(Kind, &str)>) -> Option<Vec<
         (Kind::Flag, key) => policy.flags.sort_by_key(|flag| flag.key == key),
         (Kind::Module, id) => policy.modules.sort_by_key(|module| module.id == id),
         (Kind::Provider, name) => policy.providers.sort_by_key(|provider| provider.name == name),
-        (Kind::Settings | Kind::Segment | Kind::Set | Kind::KeySet, _) => return None,
+        (Kind::Settings | Kind::Segment | Kind::Set | Kind::KeySet | Kind::Key, _) => return None,
     }
     Policy::compile(&policy).err()
 }

@@ -1,5 +1,6 @@
 //! The flag service: operators' changes in, Envoy configuration out.
 
+pub mod access;
 pub mod api;
 pub mod blame;
 pub mod cli;

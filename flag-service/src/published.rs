@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{ObjectBuilder, RefOr, schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::access::Key;
+
 /// A revision that the engine accepted and the store has made durable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
@@ -17,6 +19,8 @@ pub struct Published {
     pub policy: wire::Policy,
     /// Every cluster the policy names, and where it runs. Sorted by name.
     pub upstreams: Vec<Upstream>,
+    /// The API keys that Envoys may come with.
+    pub keys: Vec<Arc<Key>>,
 }
 
 /// A cluster and its endpoints.

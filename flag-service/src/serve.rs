@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
+use axum::serve::{Listener as _, ListenerExt as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::access::{self, Access, LocalKey};
 use crate::api::{self, Api};
-use crate::flagd;
+use crate::flagd::{self, Door};
 use crate::jwks::{Client, Keeper};
 use crate::store::{Database, Store};
+use crate::tls::{self, Certificates, Listener};
 use crate::writer::{WriteError, Writer};
 use crate::xds;
 use crate::xds::fleet::Fleet;
+use crate::xds::gate::Gate;
 use crate::xds::translate::DataPlane;
 
 /// Where things are.
@@ -35,6 +38,14 @@ pub struct Options {
     pub jwks_ca: Option<PathBuf>,
     /// What Envoys are told of themselves.
     pub data_plane: DataPlane,
+    /// The certificates of the API and of flagd's sync, where they are encrypted.
+    pub tls: Option<tls::Files>,
+    /// The certificates of the xDS server, where it is encrypted.
+    pub xds_tls: Option<tls::Files>,
+    /// Whether Envoys must prove who they are.
+    pub xds_auth: bool,
+    /// Whether applications that evaluate flags themselves must show a credential.
+    pub flagd_auth: bool,
 }
 
 /// Serves until SIGINT or SIGTERM, then ends streams and connections in good order.
@@ -51,12 +62,15 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let fleet = Arc::new(Fleet::default());
     let authorities = options.jwks_ca.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?;
     let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&authorities)?));
-    let api_listener = bind(options.http, "--http").await?;
-    let xds_listener = bind(options.xds, "--xds").await?;
+    let certificates = |files: Option<tls::Files>| files.map(Certificates::read).transpose();
+    let (api_tls, xds_tls) = (certificates(options.tls)?, certificates(options.xds_tls)?);
+    let api_listener = Listener::new(bind(options.http, "--http").await?, api_tls.as_ref())?;
+    let xds_listener = Listener::new(bind(options.xds, "--xds").await?, xds_tls.as_ref())?;
     let flagd_listener = match options.flagd {
-        Some(address) => Some(bind(address, "--flagd").await?),
+        Some(address) => Some(Listener::new(bind(address, "--flagd").await?, api_tls.as_ref())?),
         None => None,
     };
+    let local = local_key(api_listener.local_addr()?.port());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -72,30 +86,31 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
             let _ = stopping.wait_for(|stop| *stop).await;
         }
     };
+    let access = Arc::new(Access::new(local.as_ref()));
     let router = api::router(Api {
         writer: Arc::clone(&writer),
         fleet: Arc::clone(&fleet),
         keeper: Arc::clone(&keeper),
         stopping: stopping.clone(),
+        access: Arc::clone(&access),
+        encrypted: api_tls.is_some(),
     });
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    // Small answers leave at once instead of waiting for the acknowledgement of the last.
-    let api_listener = api_listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!("a connection delays what is small: {error}");
-        }
-    });
     let api = async {
-        let served = axum::serve(api_listener, router).with_graceful_shutdown(stopped()).await;
+        // Tapped, since axum tells a peer's address of its own listeners only.
+        let served = axum::serve(api_listener.tap_io(|_| {}), router).with_graceful_shutdown(stopped()).await;
         served.context("the API")
     };
     let xds = async {
-        let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, stopped()).await;
+        let gate = if options.xds_auth { Gate::guarded(writer.current()) } else { Gate::open() };
+        let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, gate, stopped());
+        let served = served.await;
         served.context("the xDS server")
     };
     let flagd = async {
         let Some(listener) = flagd_listener else { return Ok(()) };
-        let served = flagd::sync::serve(listener, writer.current(), stopped()).await;
+        let door = if options.flagd_auth { Door::guarded(Arc::clone(&writer), access) } else { Door::open() };
+        let served = flagd::sync::serve(listener, writer.current(), door, stopped()).await;
         served.context("the flagd sync server")
     };
     let signals = async {
@@ -111,6 +126,34 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         served = async { tokio::try_join!(api, xds, flagd, signals) } => served.map(drop),
         () = writer.follow() => Ok(()),
         () = keeper.run() => Ok(()),
+        () = follow(api_tls) => Ok(()),
+        () = follow(xds_tls) => Ok(()),
+    }
+}
+
+/// Takes up changed certificates, where there are any.
+async fn follow(certificates: Option<Certificates>) {
+    match certificates {
+        Some(certificates) => certificates.follow().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without it, nothing works that has no other key; but those that have one go on.
+fn local_key(port: u16) -> Option<LocalKey> {
+    let Some(file) = access::local::file(port) else {
+        tracing::warn!("no local key is made: neither XDG_STATE_HOME nor HOME names a folder for it");
+        return None;
+    };
+    match LocalKey::create(file.clone()) {
+        Ok(key) => {
+            tracing::info!(file = %file.display(), "the local key is made");
+            Some(key)
+        }
+        Err(error) => {
+            tracing::warn!("no local key is made: {error:#}");
+            None
+        }
     }
 }
 

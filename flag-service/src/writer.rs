@@ -9,6 +9,7 @@ use rampart_engine::policy::Problem;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::access::Role;
 use crate::conflict::{Basis, Conflict};
 use crate::counts::{Why, Writes};
 use crate::head::Head;
@@ -34,6 +35,8 @@ pub struct Submission {
     pub only_new: bool,
     /// Who asks.
     pub actor: String,
+    /// What the asker may do.
+    pub role: Role,
     /// By which means: `cli` or `api`.
     pub source: &'static str,
     /// From which network address, where that is known.
@@ -51,8 +54,17 @@ pub struct Submission {
 pub struct Key {
     /// What the asker chose.
     pub name: String,
+    /// Who the asker is: others may choose the same.
+    pub asker: String,
     /// The same for the same request only.
     pub request: String,
+}
+
+impl Key {
+    /// Under what its answer is kept. The name holds no space.
+    fn stored(&self) -> String {
+        format!("{} {}", self.asker, self.name)
+    }
 }
 
 /// A change that was accepted.
@@ -89,6 +101,9 @@ pub enum WriteError {
     /// The asker wanted to make something new.
     #[error("{0} exists already")]
     Exists(String),
+    /// The asker may not change something of this kind.
+    #[error("{0} is for an admin to change, and this is asked in the role {1}")]
+    Forbidden(String, Role),
     /// It cannot be applied.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -124,6 +139,7 @@ impl WriteError {
             Self::Unconditional(_) => "unconditional",
             Self::Absent(..) => "absent",
             Self::Exists(_) => "exists",
+            Self::Forbidden(..) => "forbidden",
             Self::Refused(Refusal::Missing { .. }) => "missing",
             Self::Refused(Refusal::Malformed { .. } | Refusal::Several(_)) => "malformed",
             Self::Senseless(_) => "senseless",
@@ -294,6 +310,10 @@ impl Writer {
         let subject = submission.change.subject();
         let state = submission.change.apply(&now.state, &since)?;
         let edits = now.state.edits(&state).map_err(StoreError::from)?;
+        if let Some(edit) = edits.iter().find(|edit| !submission.role.may(edit.right())) {
+            let what = format!("the {} {}", edit.kind.as_str(), edit.name);
+            return Err(WriteError::Forbidden(what.trim_end().to_owned(), submission.role));
+        }
         if submission.only_new && (edits.is_empty() || edits.iter().any(|edit| edit.before.is_some())) {
             let it = subject.map(|(kind, name)| format!("the {} `{name}`", kind.as_str()));
             return Err(WriteError::Exists(it.unwrap_or_else(|| "what would be made".to_owned())));
@@ -348,7 +368,7 @@ impl Writer {
 
     /// What was answered under this key: what is stored of it, and the state at its revision.
     async fn answered(&self, now: &Arc<Head>, key: &Key) -> Result<Option<Accepted>, WriteError> {
-        let Some(answer) = self.store.answer(&key.name, now_ms()).await? else { return Ok(None) };
+        let Some(answer) = self.store.answer(&key.stored(), now_ms()).await? else { return Ok(None) };
         if answer.request != key.request {
             return Err(WriteError::KeyReused(key.name.clone()));
         }
@@ -438,7 +458,7 @@ fn answer(key: &Key, accepted: &Accepted) -> Answer {
     let warnings: Vec<_> =
         accepted.warnings.iter().map(|warning| (&warning.field, &warning.problem)).collect();
     Answer {
-        idempotency_key: key.name.clone(),
+        idempotency_key: key.stored(),
         request: key.request.clone(),
         at_ms: now_ms(),
         revision: accepted.head.revision.cast_signed(),

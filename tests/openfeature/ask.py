@@ -1,6 +1,6 @@
 """Asks flags through the OpenFeature SDK, as an application would.
 
-In, one line: {"provider": "ofrep" or "flagd", "host", "port", "questions": [{"flag", "default", "context"}, …]}.
+In, one line: {"provider": "ofrep" or "flagd", "host", "port", "key", "questions": [{"flag", "default", "context"}, …]}.
 Out, one line: what the SDK answered, in order; and while the input stays open, another whenever the
 provider tells of a change. The default's type says which of the SDK's methods is called.
 """
@@ -16,9 +16,10 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEvent
 
 
-def provider(kind, host, port):
+def provider(kind, host, port, key):
     if kind == "ofrep":
-        return OFREPProvider(f"http://{host}:{port}")
+        headers = {"Authorization": f"Bearer {key}"}
+        return OFREPProvider(f"http://{host}:{port}", headers_factory=lambda: headers)
     return FlagdProvider(resolver_type=ResolverType.IN_PROCESS, host=host, port=port, deadline_ms=30_000)
 
 
@@ -38,7 +39,7 @@ def answer(client, question):
 
 
 asked = json.loads(sys.stdin.readline())
-api.set_provider_and_wait(provider(asked["provider"], asked["host"], asked["port"]))
+api.set_provider_and_wait(provider(asked["provider"], asked["host"], asked["port"], asked["key"]))
 client = api.get_client()
 
 

@@ -22,6 +22,7 @@ use tokio_rustls::rustls::crypto::ring;
 pub struct Client {
     http: reqwest::Client,
     base: String,
+    token: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -50,7 +51,13 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(30))
             .build()?;
-        Ok(Self { http, base: format!("http://{server}") })
+        Ok(Self { http, base: format!("http://{server}"), token: None })
+    }
+
+    /// The same, with a bearer token for every request that brings none.
+    #[must_use]
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Sends a GET, with a bearer token if one is given.
@@ -81,6 +88,11 @@ impl Client {
         let request = headers
             .iter()
             .fold(self.http.request(method, &url), |request, (name, value)| request.header(*name, *value));
+        let own = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+        let request = match &self.token {
+            Some(token) if !own => request.bearer_auth(token),
+            _ => request,
+        };
         let response = request.body(body).send().await.with_context(|| url.clone())?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.with_context(|| format!("{url}: the body"))?.to_vec();

@@ -2,6 +2,7 @@
 //! ports and ended on drop. Used by the system tests and by the demo, so nothing here needs `#[test]`.
 
 pub mod arbitrary;
+pub mod certificates;
 pub mod client;
 pub mod corpus;
 pub mod envoy;

@@ -1,10 +1,10 @@
 //! Real OpenFeature clients: the SDKs with their providers, as applications run them.
 
-use crate::paths;
+use crate::{paths, service::Service};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, process::Stdio};
+use std::process::Stdio;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -77,8 +77,8 @@ impl Sdk {
     /// # Errors
     ///
     /// When the client is not installed, or fails other than by an answer; the error shows what it said.
-    pub async fn ask(self, server: SocketAddr, questions: &[Question]) -> Result<Vec<Details>> {
-        let mut application = self.start(server, questions).await?;
+    pub async fn ask(self, service: &Service, questions: &[Question]) -> Result<Vec<Details>> {
+        let mut application = self.start(service, questions).await?;
         let answers = application.answers().await?;
         application.stop().await?;
         Ok(answers)
@@ -89,7 +89,7 @@ impl Sdk {
     /// # Errors
     ///
     /// When the client is not installed or cannot be started.
-    pub async fn start(self, server: SocketAddr, questions: &[Question]) -> Result<Application> {
+    pub async fn start(self, service: &Service, questions: &[Question]) -> Result<Application> {
         let mut command = match self {
             Self::PythonOfrep | Self::PythonFlagd => python(include_str!("../openfeature/ask.py"))?,
             Self::NodeOfrep | Self::NodeFlagd | Self::Web => node(include_str!("../openfeature/ask.mjs"))?,
@@ -99,8 +99,14 @@ impl Sdk {
         let mut input = process.stdin.take().context("its input is a pipe")?;
         let output = process.stdout.take().context("its output is a pipe")?;
         let complaints = process.stderr.take().context("its errors are a pipe")?;
-        let (host, port) = (server.ip(), server.port());
-        let asked = json!({"provider": self.provider(), "host": host, "port": port, "questions": questions});
+        let server = match self {
+            Self::PythonFlagd | Self::NodeFlagd => service.flagd_address(),
+            Self::PythonOfrep | Self::NodeOfrep | Self::Web => service.api_address(),
+        };
+        let asked = json!({
+            "provider": self.provider(), "host": server.ip(), "port": server.port(), "key": service.local_key()?,
+            "questions": questions,
+        });
         // It reads the line before it writes anything.
         input.write_all(format!("{asked}\n").as_bytes()).await?;
         Ok(Application { answers: BufReader::new(output).lines(), input, complaints, process })

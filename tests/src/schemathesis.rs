@@ -13,12 +13,12 @@ const SEED: &str = "20261125";
 /// How long it may take on a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// Tests the service at this address; `dir` is for what the tool leaves behind.
+/// Tests the service at this address, as whoever has this key; `dir` is for what the tool leaves behind.
 ///
 /// # Errors
 ///
 /// When an answer is not as documented, with the tool's report; or when it is not installed.
-pub async fn test(service: SocketAddr, dir: &Path) -> Result<()> {
+pub async fn test(service: SocketAddr, key: &str, dir: &Path) -> Result<()> {
     let tool = paths::repository().join(".tools/schemathesis");
     ensure!(tool.is_dir(), "{} does not exist; run `scripts/setup`", tool.display());
     let mut command = Command::new("python3");
@@ -26,6 +26,7 @@ pub async fn test(service: SocketAddr, dir: &Path) -> Result<()> {
     command.arg(paths::repository().join("tests/schemathesis/schemathesis.toml"));
     command.args(["run", "--no-color", "--warnings", "off", "--seed", SEED, "--max-examples", EXAMPLES]);
     command.arg(format!("http://{service}/openapi.json"));
+    command.env("RAMPART_API_KEY", key);
     // A proxy from the environment must not stand between a test and what it tests.
     command.env("PYTHONPATH", tool).env("NO_PROXY", "*").current_dir(dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

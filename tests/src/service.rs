@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -22,6 +23,8 @@ use std::{
 pub struct Service {
     dir: PathBuf,
     ports: ServicePorts,
+    /// The user's folder for state, in which the local key lies; none for the real user's.
+    state: Option<PathBuf>,
     options: BTreeMap<&'static str, String>,
     process: Option<Process>,
 }
@@ -66,7 +69,25 @@ impl Service {
     /// first.
     #[must_use]
     pub fn new(dir: &Path, ports: ServicePorts) -> Self {
-        Self { dir: dir.to_owned(), ports, options: BTreeMap::new(), process: None }
+        let state = Some(dir.to_owned());
+        Self { dir: dir.to_owned(), ports, state, options: BTreeMap::new(), process: None }
+    }
+
+    /// Puts the local key where the commands of whoever runs this find it.
+    pub fn share_local_key(&mut self) {
+        self.state = None;
+    }
+
+    /// The local key.
+    ///
+    /// # Errors
+    ///
+    /// When it is shared, or the service has not been started.
+    pub fn local_key(&self) -> Result<String> {
+        let state = self.state.as_ref().context("the local key is where the user's commands find it")?;
+        let file = state.join(format!("rampart/local-{}.key", self.api_address().port()));
+        let key = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Ok(key.trim().to_owned())
     }
 
     /// Sets an option of `rampart serve`, from its next start on.
@@ -91,6 +112,9 @@ impl Service {
             ("--filter", paths::filter()?.display().to_string()),
         ]);
         options.extend(self.options.iter().map(|(option, value)| (*option, value.clone())));
+        if let Some(state) = &self.state {
+            command.env("XDG_STATE_HOME", state);
+        }
         command.arg("serve").args(options.iter().flat_map(|(option, value)| [*option, value]));
         let process = self.process.insert(Process::start(&mut command, &self.dir.join("service.log"))?);
         let client = Client::new(self.ports.api.address())?;
@@ -141,19 +165,28 @@ impl Service {
         self.ports.listener.address()
     }
 
+    /// Everything it has logged since it was started last.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.process.as_ref().context("the service does not run")?.log()
+    }
+
     /// The process, while it runs.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.process.as_ref().map(Process::id)
     }
 
-    /// A client of the API.
+    /// A client of the API, with the local key.
     ///
     /// # Errors
     ///
-    /// When the HTTP library cannot be set up.
+    /// When the HTTP library cannot be set up, or there is no local key.
     pub fn client(&self) -> Result<Client> {
-        Client::new(self.api_address())
+        Ok(Client::new(self.api_address())?.with_token(self.local_key()?))
     }
 
     /// Runs `rampart` with these arguments against this service.
@@ -164,6 +197,9 @@ impl Service {
     pub async fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
         let mut command = tokio::process::Command::new(paths::rampart()?);
         command.args(arguments).env("RAMPART_API", format!("http://{}", self.api_address()));
+        if let Some(state) = &self.state {
+            command.env("XDG_STATE_HOME", state);
+        }
         let output = command.kill_on_drop(true).output().await.context("running rampart")?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(CliOutput {

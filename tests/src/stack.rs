@@ -111,6 +111,9 @@ impl Stack {
             Ports::Documented => (ServicePorts::documented()?, ADMIN),
         };
         let mut service = Service::new(dir, ports);
+        if options.ports == Ports::Documented {
+            service.share_local_key();
+        }
         if let Some(filter) = options.filter {
             service.set("--filter", filter);
         }

@@ -28,10 +28,13 @@ use envoy_types::pb::{
     google::protobuf::{Any, StringValue, UInt32Value},
 };
 use prost::{Message, Name};
-use rampart::xds::{
-    fleet::Fleet,
-    serve_snapshots,
-    snapshot::{Kind, Resource, Snapshot},
+use rampart::{
+    tls,
+    xds::{
+        fleet::Fleet,
+        serve_snapshots,
+        snapshot::{Kind, Resource, Snapshot},
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -75,7 +78,8 @@ impl XdsServer {
     ///
     /// When the port is taken.
     pub async fn start(address: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let socket = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let listener = tls::Listener::new(socket, None)?;
         let (publish, snapshots) = watch::channel(None);
         let (stop, stopped) = oneshot::channel::<()>();
         let fleet = Arc::new(Fleet::default());

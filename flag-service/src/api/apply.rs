@@ -25,8 +25,8 @@ struct Applied {
     edits: Vec<Edit>,
 }
 
-/// What there is, as it can be applied elsewhere. What was applied under which name, and what was
-/// disabled together, is left out: it is about this service.
+/// What there is, as it can be applied elsewhere. API keys, what was applied under which name, and what was
+/// disabled together, are left out: they are about this service.
 #[derive(Serialize, ToSchema)]
 struct Export {
     #[schema(value_type = Vec<Object>)]
@@ -54,8 +54,7 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Response, Problem> 
     let head = api.writer.head();
     // Everything there is, as what was edited since there was nothing. The settings always are.
     let edits = model::State::default().edits(&head.state).map_err(StoreError::from)?;
-    let resources =
-        edits.into_iter().filter(|edit| !matches!(edit.kind, Kind::Set | Kind::KeySet | Kind::Settings));
+    let resources = edits.into_iter().filter(|edit| edit.kind.is_applied() && edit.kind != Kind::Settings);
     let resources = resources.filter_map(|edit| Some((edit.kind, edit.after?)));
     let settings =
         model::Settings { disabled: BTreeSet::new(), ..model::Settings::clone(&head.state.settings) };

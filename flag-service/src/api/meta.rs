@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::format;
 use super::problem::Problem;
+use crate::access::{Principal, Role};
 use crate::conflict::Basis;
 use crate::model::Change;
 use crate::writer::{Key, Submission};
@@ -30,6 +31,7 @@ const LONGEST_KEY: usize = 255;
 /// See the module.
 pub(super) struct Meta {
     actor: String,
+    role: Role,
     reason: String,
     source: &'static str,
     address: Option<IpAddr>,
@@ -73,6 +75,20 @@ impl Meta {
         self
     }
 
+    /// Of whoever must not be answered again: the answer holds a secret, which is nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// When there is an idempotency key.
+    pub(super) fn told_once(self) -> Result<Self, Problem> {
+        if self.key.is_some() {
+            let detail =
+                "an answer that holds a secret is not kept to be given again: leave `Idempotency-Key` away";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        Ok(self)
+    }
+
     /// Whether a reason is given.
     pub(super) const fn has_reason(&self) -> bool {
         !self.reason.is_empty()
@@ -80,8 +96,8 @@ impl Meta {
 
     /// The submission of a change.
     pub(super) fn submit(self, change: Change) -> Submission {
-        let Self { actor, reason, source, address, based_on, only_new, dry_run, key } = self;
-        Submission { change, based_on, only_new, actor, source, address, reason, dry_run, key }
+        let Self { actor, role, reason, source, address, based_on, only_new, dry_run, key } = self;
+        Submission { change, based_on, only_new, actor, role, source, address, reason, dry_run, key }
     }
 }
 
@@ -102,10 +118,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
             Some(b"*") => true,
             Some(_) => return Err(bad("`If-None-Match` of a write takes only `*`: make it new".to_owned())),
         };
+        let principal = parts.extensions.get::<Principal>();
+        let principal = principal.ok_or_else(|| bad("nobody in particular changes nothing".to_owned()))?;
         Ok(Self {
-            actor: Some(text(headers, "x-rampart-actor"))
-                .filter(|actor| !actor.is_empty())
-                .unwrap_or_else(|| "anonymous".to_owned()),
+            actor: actor(principal, &text(headers, "x-rampart-actor")),
+            role: principal.role,
             reason: text(headers, "x-rampart-reason"),
             source: if agent.starts_with("rampart/") { "cli" } else { "api" },
             // The peer of the connection: what a header claims could be anyone's.
@@ -145,8 +162,11 @@ pub(super) async fn idempotency_key(mut request: Request, next: Next) -> Result<
         digest.update(part);
     }
     let hash = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    // Whom the guard lets through without a name changes nothing.
+    let asker =
+        parts.extensions.get().map(|principal: &Principal| principal.name.clone()).unwrap_or_default();
     request = Request::from_parts(parts, body.into());
-    request.extensions_mut().insert(Key { name, request: hash });
+    request.extensions_mut().insert(Key { name, asker, request: hash });
     Ok(next.run(request).await)
 }
 
@@ -158,6 +178,16 @@ fn key_name(header: &HeaderValue) -> Option<String> {
     ((1..=LONGEST_KEY).contains(&name.len()) && name.bytes().all(plain)).then(|| name.to_owned())
 }
 
+/// Who it is, for the history. A key may be used by several people, who say for whom it is; a token
+/// names its own.
+fn actor(principal: &Principal, claimed: &str) -> String {
+    let name = cut(&principal.name);
+    if claimed.is_empty() || !name.starts_with("key/") {
+        return name.to_owned();
+    }
+    format!("{name} for {claimed}")
+}
+
 /// A header as text for the history: UTF-8, no control characters, not endless.
 fn text(headers: &HeaderMap, name: &str) -> String {
     let bytes = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -165,8 +195,11 @@ fn text(headers: &HeaderMap, name: &str) -> String {
 }
 
 fn plain(text: &str) -> String {
-    let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
-    text.chars().filter(|character| !character.is_control()).collect()
+    cut(text).chars().filter(|character| !character.is_control()).collect()
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default()
 }
 
 /// RFC 9110 §13.1.1: `*`, or entity tags, of which weak ones never match.

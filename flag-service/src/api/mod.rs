@@ -9,7 +9,9 @@ mod features;
 mod flagd;
 mod flags;
 mod format;
+mod guard;
 mod key_sets;
+mod keys;
 mod meta;
 mod metrics;
 mod modules;
@@ -30,6 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -37,6 +40,7 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use crate::access::Access;
 use crate::jwks::Keeper;
 use crate::model::tag;
 use crate::writer::{Accepted, Writer};
@@ -57,6 +61,10 @@ pub struct Api {
     pub keeper: Arc<Keeper>,
     /// Turns true, or closes, when the server stops: what would be open for good ends then.
     pub stopping: watch::Receiver<bool>,
+    /// Who may ask.
+    pub access: Arc<Access>,
+    /// Whether it is reached by TLS.
+    pub encrypted: bool,
 }
 
 /// The routes. Each says in its own description where it is; together they are `/openapi.json`.
@@ -84,6 +92,9 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(segments::list))
         .routes(routes!(segments::get, segments::put, segments::delete))
         .routes(routes!(system::settings, system::put_settings))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::get, keys::put, keys::delete))
+        .routes(routes!(keys::rotate))
         .routes(routes!(system::policy))
         .routes(routes!(system::warnings))
         .routes(routes!(system::history))
@@ -110,13 +121,17 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods only")
         })
-        .layer(axum::middleware::from_fn(metrics::count))
+        // The last is the first to see a request. What is kept of an answer is somebody's, so the guard
+        // comes before that; and its refusals are counted, and written as is asked for.
+        .layer(from_fn(meta::idempotency_key))
+        .layer(from_fn_with_state(api.clone(), guard::guard))
+        .layer(from_fn(metrics::count))
         .layer(axum::Extension(Arc::new(metrics::Metrics::new(&api))))
         .layer(axum::Extension(openapi::complete(document)))
-        .layer(axum::middleware::from_fn(meta::idempotency_key))
-        .layer(axum::middleware::from_fn(format::negotiate))
+        .layer(from_fn(format::negotiate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(axum::middleware::from_fn(origin::same_origin))
+        .layer(from_fn(origin::same_origin))
+        .layer(from_fn_with_state(api.encrypted, guard::harden))
         .with_state(api)
 }
 

@@ -9,11 +9,16 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder, response};
 use utoipa::{IntoResponses, OpenApi as _};
 
 use super::format::NEGOTIATED;
 use super::problem::Problem;
+use crate::access::right::ROUTES;
+
+/// What the document calls a credential.
+const BEARER: &str = "bearer";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -30,6 +35,7 @@ use super::problem::Problem;
         (name = "modules", description = "Modules: who serves which routes"),
         (name = "providers", description = "Token issuers and their keys"),
         (name = "segments", description = "Named lists of organisations, for flags to name"),
+        (name = "keys", description = "API keys: who may ask, and for what"),
         (name = "policy", description = "The settings, and what filters decide by"),
         (name = "history", description = "What was changed, and its way back"),
         (name = "openfeature", description = "OFREP 0.3, for OpenFeature SDKs; docs/openfeature.md describes it"),
@@ -45,14 +51,28 @@ pub(super) fn frame() -> OpenApi {
 
 /// The document, once all operations are in it.
 pub(super) fn complete(mut api: OpenApi) -> Document {
+    for (path, item) in &mut api.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("PATCH", &mut item.patch),
+            ("DELETE", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                describe(path, operation);
+                guarded(method, path, operation);
+            }
+        }
+    }
     // A route's wildcard: OpenAPI has no word for a name that may hold slashes.
     let paths = std::mem::take(&mut api.paths.paths);
     api.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    for (path, item) in &mut api.paths.paths {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-        operations.into_iter().flatten().for_each(|operation| describe(path, operation));
-    }
     if let Some(components) = &mut api.components {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let bearer = bearer.description(Some("An API key, or a token of an issuer that the settings name"));
+        components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
         for (resource, name) in [("Flag", "key"), ("Provider", "name"), ("Module", "id"), ("Segment", "name")]
         {
             if let Some(schema) = components.schemas.get(resource).map(|schema| unnamed(schema, name)) {
@@ -98,6 +118,20 @@ fn describe(path: &str, operation: &mut Operation) {
     }
     if let Some(RefOr::T(done)) = operation.responses.responses.get_mut("200") {
         done.description = operation.summary.clone().unwrap_or_default();
+    }
+}
+
+/// Who may ask, and what everybody else is told.
+fn guarded(method: &str, path: &str, operation: &mut Operation) {
+    let row = ROUTES.iter().find(|(of, at, _)| (*of, *at) == (method, path));
+    let Some((.., Some(right))) = row else { return };
+    operation.security = Some(vec![SecurityRequirement::new(BEARER, [""; 0])]);
+    let least = format!("Asks for the role `{}`.", right.least());
+    let described = operation.description.take();
+    operation.description =
+        Some(described.map_or_else(|| least.clone(), |text| format!("{text}\n\n{least}")));
+    for (status, refusal) in refusals(&[NOBODY, NOT_ALLOWED, TOO_MANY]) {
+        operation.responses.responses.entry(status).or_insert(refusal);
     }
 }
 
@@ -155,6 +189,11 @@ pub(super) struct Writing;
 /// What OFREP is refused with, in its own words.
 pub(super) struct Failing;
 
+const NOBODY: (StatusCode, &str) =
+    (StatusCode::UNAUTHORIZED, "There is no API key and no token, or none that counts");
+const NOT_ALLOWED: (StatusCode, &str) = (StatusCode::FORBIDDEN, "The asker's role may not ask for it");
+const TOO_MANY: (StatusCode, &str) =
+    (StatusCode::TOO_MANY_REQUESTS, "Too many wrong credentials came from this address");
 const MALFORMED: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "The request does not read");
 const ABSENT: (StatusCode, &str) = (StatusCode::NOT_FOUND, "There is no such thing, perhaps a near one");
 const AWAY: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "The store cannot be used now");
@@ -176,7 +215,7 @@ impl IntoResponses for Writing {
     fn responses() -> BTreeMap<String, RefOr<response::Response>> {
         refusals(&[
             MALFORMED,
-            (StatusCode::FORBIDDEN, "A page of another site asks"),
+            (StatusCode::FORBIDDEN, "The asker's role may not do it, or a page of another site asks"),
             ABSENT,
             (StatusCode::CONFLICT, "Somebody else has changed it since it was read: both sides are told"),
             (StatusCode::PRECONDITION_FAILED, "It exists already and was to be new, or the other way round"),
@@ -227,7 +266,20 @@ pub(super) struct WriteHeaders {
     /// A text of one's own, new for each change: the same request under the same key is answered as before
     #[param(required = false, rename = "Idempotency-Key", max_length = 255, pattern = r"^[!#-\[\]-~]+$")]
     idempotency_key: String,
-    /// Who asks, for the history
+    /// For whom the bearer of an API key asks, for the history
+    #[param(required = false, rename = "X-Rampart-Actor")]
+    actor: String,
+    /// Why, for the history
+    #[param(required = false, rename = "X-Rampart-Reason")]
+    reason: String,
+}
+
+/// What a write may carry whose answer holds a secret: it is not answered a second time.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by `Meta`, and described here")]
+pub(super) struct SecretHeaders {
+    /// For whom the bearer of an API key asks, for the history
     #[param(required = false, rename = "X-Rampart-Actor")]
     actor: String,
     /// Why, for the history

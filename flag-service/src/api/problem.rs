@@ -122,6 +122,7 @@ impl From<WriteError> for Problem {
             }
             WriteError::Unconditional(_) => Self::new(StatusCode::PRECONDITION_REQUIRED, detail),
             WriteError::Absent(..) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
+            WriteError::Forbidden(..) => Self::new(StatusCode::FORBIDDEN, detail),
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::Exists(_) => Self::new(StatusCode::PRECONDITION_FAILED, detail),
             WriteError::Incomprehensible(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),

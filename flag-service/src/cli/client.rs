@@ -2,26 +2,35 @@
 
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::Global;
+use super::connection::Connection;
 use super::output::{Output, complain, items, text};
 use super::wait::settle;
-use crate::tls::use_ring;
 
 /// What has its place beside the API's other resources, where scripts look for it.
 const BESIDE: [&str; 2] = ["disable-all", "restore"];
 /// Most warnings that are shown.
 const WARNINGS: usize = 20;
 
+/// What to do without a credential.
+const NO_KEY: &str = "the flag service asks who you are: put an API key into RAMPART_API_KEY, or its file's name into \
+                      RAMPART_API_KEY_FILE (on the flag service's own machine, the user that it runs as needs none; an \
+                      admin makes keys with `rampart key create`)";
+
 /// A connection to the flag service.
 pub(super) struct Client {
-    http: reqwest::Client,
+    connection: Connection,
+    /// Opened with the first request.
+    http: OnceLock<reqwest::Client>,
     base: String,
-    actor: String,
+    /// For whom a change is asked; may be empty.
+    pub(super) actor: String,
     /// Why something is asked for; may be empty.
     pub(super) reason: String,
     /// Whether changes are only tried.
@@ -86,9 +95,9 @@ impl From<anyhow::Error> for Failure {
 
 impl Client {
     pub(super) fn new(global: &Global) -> Self {
-        use_ring();
         Self {
-            http: reqwest::Client::new(),
+            connection: global.connection.clone(),
+            http: OnceLock::new(),
             base: global.api.trim_end_matches('/').to_owned(),
             actor: global.actor.clone(),
             reason: global.reason.clone(),
@@ -190,13 +199,7 @@ impl Client {
         condition: Option<(&str, &str)>,
     ) -> Result<(), Failure> {
         let answer = self.submit(method, path, body, condition).await?;
-        self.output.show(&answer, |answer| {
-            let (revision, summary) = (&answer["revision"], text(&answer["summary"]));
-            if answer["applied"] == false {
-                return format!("not applied, tried at revision {revision}: {summary}");
-            }
-            format!("revision {revision}: {summary}")
-        })?;
+        self.output.show(&answer, done)?;
         self.settled(&answer).await
     }
 
@@ -234,6 +237,14 @@ impl Client {
         if answer.status.is_success() { Ok((answer.body, answer.tag)) } else { Err(answer.refusal()) }
     }
 
+    fn http(&self) -> Result<&reqwest::Client, Failure> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = self.connection.open()?;
+        Ok(self.http.get_or_init(|| http))
+    }
+
     /// Asks, and leaves it to the caller what a refusal means.
     pub(super) async fn ask(
         &self,
@@ -254,7 +265,12 @@ impl Client {
             return Err(anyhow::anyhow!("`{name}` is no name").into());
         }
         url.path_segments_mut().map_err(|()| unusable(&"it has no path"))?.extend(path);
-        let mut request = self.http.request(method, url).query(query);
+        let credential = self.connection.credential(&self.base)?;
+        let known = credential.is_some();
+        let mut request = self.http()?.request(method, url).query(query);
+        if let Some(credential) = credential {
+            request = request.bearer_auth(credential);
+        }
         request = request.header("user-agent", concat!("rampart/", env!("CARGO_PKG_VERSION")));
         for (name, value) in [("x-rampart-actor", &self.actor), ("x-rampart-reason", &self.reason)] {
             if !value.is_empty() {
@@ -290,6 +306,9 @@ impl Client {
                 self.base
             ))
         })?;
+        if status == StatusCode::UNAUTHORIZED && !known {
+            return Err(Failure::Refused(NO_KEY.to_owned()));
+        }
         Ok(Answer { status, body: value, tag })
     }
 }
@@ -302,6 +321,15 @@ impl Answer {
         let faster = self.status == StatusCode::CONFLICT && self.body["conflict"].is_object();
         if faster { Failure::Conflict(sentence) } else { Failure::Refused(sentence) }
     }
+}
+
+/// What came of a change.
+pub(super) fn done(answer: &Value) -> String {
+    let (revision, summary) = (&answer["revision"], answer["summary"].as_str().unwrap_or_default());
+    if answer["applied"] == false {
+        return format!("not applied, tried at revision {revision}: {summary}");
+    }
+    format!("revision {revision}: {summary}")
 }
 
 /// Tells an answer's warnings: on stderr, so that stdout holds nothing but the answer.
@@ -331,5 +359,6 @@ fn line(problem: &Value) -> String {
 /// The last cause says what happened; those before it say that something did.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.last().map(ToString::to_string).unwrap_or_default()
+    let cause = causes.last().map(ToString::to_string).unwrap_or_default();
+    if cause.ends_with("UnknownIssuer") { cause + ": name who vouches for it with --ca-cert" } else { cause }
 }

@@ -4,6 +4,7 @@ mod apply;
 mod backup;
 mod client;
 mod completion;
+mod connection;
 mod deny;
 mod emergency;
 mod envoys;
@@ -12,6 +13,7 @@ mod files;
 mod flag;
 mod history;
 mod import;
+mod key;
 mod module;
 mod output;
 mod people;
@@ -68,10 +70,12 @@ struct Global {
         value_name = "URL"
     )]
     api: String,
+    #[command(flatten)]
+    connection: connection::Connection,
     /// How answers are written
     #[arg(long, global = true, value_enum, default_value_t)]
     output: Output,
-    /// Who asks, for the history
+    /// For whom the bearer of an API key asks, for the history
     #[arg(long, global = true, env = "USER", default_value = "", hide_default_value = true, hide_env = true)]
     actor: String,
     /// Why, for the history
@@ -120,6 +124,9 @@ enum Command {
     /// Who is refused though their token is good
     #[command(subcommand)]
     Deny(deny::Deny),
+    /// API keys: who may ask the flag service
+    #[command(subcommand)]
+    Key(key::Key),
     /// What there is one of: the legacy application, admin roles, paths outside the modules
     #[command(subcommand)]
     Settings(settings::Settings),
@@ -179,6 +186,7 @@ pub async fn run() -> ExitCode {
         Command::Module(command) => command.run(&client).await,
         Command::Provider(command) => command.run(&client).await,
         Command::Deny(command) => command.run(&client).await,
+        Command::Key(command) => command.run(&client).await,
         Command::Settings(command) => command.run(&client).await,
         Command::History(command) => command.run(&client).await,
         Command::Revert(command) => command.run(&client).await,

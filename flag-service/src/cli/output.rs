@@ -42,6 +42,11 @@ pub(super) enum Paint {
 }
 
 impl Output {
+    /// Whether a person reads it.
+    pub(super) fn is_for_people(self) -> bool {
+        self == Self::Table
+    }
+
     /// Prints an answer.
     pub(super) fn show(
         self,

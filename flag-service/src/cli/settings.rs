@@ -1,5 +1,9 @@
 //! `rampart settings …`
 
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
@@ -28,6 +32,9 @@ pub(super) struct Set {
     /// Roles that satisfy the auth level `admin`; may be repeated
     #[arg(long = "admin-role", value_name = "ROLE")]
     admin_roles: Vec<String>,
+    /// Whose tokens the API takes, and which roles they give: a JSON file with a list, empty to clear
+    #[arg(long, value_name = "FILE")]
+    issuers: Option<PathBuf>,
 }
 
 impl Settings {
@@ -48,6 +55,11 @@ impl Settings {
         }
         if !set.admin_roles.is_empty() {
             settings["admin_roles"] = json!(set.admin_roles);
+        }
+        if let Some(file) = set.issuers {
+            let text = fs::read(&file).with_context(|| file.display().to_string())?;
+            settings["issuers"] =
+                serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))?;
         }
         client.change_based_on(Method::PUT, &["settings"], Some(&settings), tag.as_deref()).await
     }

@@ -1,6 +1,7 @@
 //! Flags as flagd defines them: the definitions that applications evaluate by themselves, written, read
 //! and pushed. It knows nothing of how flags are stored.
 
+mod door;
 mod export;
 mod import;
 mod proto;
@@ -9,6 +10,7 @@ pub mod sync;
 #[cfg(test)]
 mod tests;
 
+pub use door::Door;
 pub use export::{Definition, LeftOut, export};
 pub use import::import;
 

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Struct;
-use futures::{Stream, StreamExt as _, stream};
-use tokio::net::TcpListener;
+use futures::{Stream, stream};
 use tokio::sync::{Semaphore, watch};
 use tonic::server::{ServerStreamingService, UnaryService};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::door::{Caller, Door};
 use super::proto::{FlagSyncService, FlagsRequest, FlagsResponse, GetMetadataRequest, GetMetadataResponse};
 use super::{FLAG_SET, LeftOut, export};
 use crate::published::Current;
+use crate::tls::Listener;
 
 /// Streams taken; one per application instance, which meets the refusal beyond it with its back-off.
 const STREAMS: usize = 10_000;
@@ -25,25 +25,26 @@ const STREAMS: usize = 10_000;
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves `flagd.sync.v1` on `listener` until `shutdown` completes, then ends every stream; applications
-/// go on with what they have.
+/// Serves `flagd.sync.v1` on `listener`, to those whom the door lets in, until `shutdown` completes, then
+/// ends every stream; applications go on with what they have.
 ///
 /// # Errors
 ///
 /// When the server itself fails; never because of a client.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     mut current: Current,
+    door: Door,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
     let (publish, definitions) = watch::channel(None);
     let (stop, stopping) = watch::channel(false);
-    let sync = Sync { definitions, stopping, free: Arc::new(Semaphore::new(STREAMS)) };
+    let sync = Sync { definitions, door, stopping, free: Arc::new(Semaphore::new(STREAMS)) };
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .add_service(FlagSyncService(sync))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+        .serve_with_incoming_shutdown(listener.incoming(), async {
             shutdown.await;
             // An open stream would hold the server, which waits for all of them.
             let _ = stop.send(true);
@@ -90,6 +91,7 @@ type Definitions = watch::Receiver<Option<Arc<str>>>;
 #[derive(Clone)]
 struct Sync {
     definitions: Definitions,
+    door: Door,
     /// Turns true, or closes, when the server stops.
     stopping: watch::Receiver<bool>,
     free: Arc<Semaphore>,
@@ -99,24 +101,36 @@ type Updates = Pin<Box<dyn Stream<Item = Result<FlagsResponse, Status>> + Send>>
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 
 impl Sync {
-    fn updates(&self) -> Result<Updates, Status> {
+    fn updates(&self, caller: Caller) -> Result<Updates, Status> {
         let place = Arc::clone(&self.free)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted(format!("this server already has {STREAMS} streams")))?;
         let (mut definitions, mut stopping) = (self.definitions.clone(), self.stopping.clone());
         // What there is already is the first that a client waits for.
         definitions.mark_changed();
-        let updates = stream::unfold((definitions, place), async |(mut definitions, place)| {
-            Some((Ok(next(&mut definitions).await?), (definitions, place)))
-        });
-        let stopped = async move {
-            // An error means that the server is gone, which is the same.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        };
         // Clients take an error, and not every one of them an end, as a reason to connect again.
-        let end = stream::once(ready(Err(Status::unavailable("the flag service stops"))));
-        Ok(Box::pin(updates.take_until(Box::pin(stopped)).chain(end)))
+        let end = async move {
+            tokio::select! {
+                // An error means that the server is gone, which is the same.
+                _ = stopping.wait_for(|stopping| *stopping) => stops(),
+                status = caller.leaves() => status,
+            }
+        };
+        let open = Some((definitions, Box::pin(end), place));
+        Ok(Box::pin(stream::unfold(open, async |open| {
+            let (mut definitions, mut end, place) = open?;
+            let ended = tokio::select! {
+                Some(update) = next(&mut definitions) => return Some((Ok(update), Some((definitions, end, place)))),
+                status = &mut end => status,
+                else => stops(),
+            };
+            Some((Err(ended), None))
+        })))
     }
+}
+
+fn stops() -> Status {
+    Status::unavailable("the flag service stops")
 }
 
 /// The next definition that a client has not seen; `None` when there will be none.
@@ -148,7 +162,10 @@ impl ServerStreamingService<FlagsRequest> for Sync {
     type Future = Ready<Result<Response<Updates>, Status>>;
 
     fn call(&mut self, request: Request<FlagsRequest>) -> Self::Future {
-        ready(select(&request).and_then(|()| self.updates()).map(Response::new))
+        let caller = self.door.admit(&request);
+        ready(
+            caller.and_then(|caller| select(&request).and_then(|()| self.updates(caller))).map(Response::new),
+        )
     }
 }
 
@@ -159,10 +176,11 @@ impl UnaryService<FlagsRequest> for Sync {
     fn call(&mut self, request: Request<FlagsRequest>) -> Self::Future {
         let mut definitions = self.definitions.clone();
         definitions.mark_changed();
+        let admitted = self.door.admit(&request).map(drop);
         Box::pin(async move {
+            admitted?;
             select(&request)?;
-            let definition = next(&mut definitions).await;
-            definition.map(Response::new).ok_or_else(|| Status::unavailable("the flag service stops"))
+            next(&mut definitions).await.map(Response::new).ok_or_else(stops)
         })
     }
 }

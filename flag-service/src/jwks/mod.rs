@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
+use crate::access::Role;
 use crate::conflict::Basis;
 use crate::counts::{Fetched, Fetches};
 use crate::model::{Change, KeySet};
@@ -265,6 +266,7 @@ fn submission(set: KeySet) -> Submission {
         based_on: Basis::Existing,
         only_new: false,
         actor: "rampart".to_owned(),
+        role: Role::Admin,
         source: "jwks",
         address: None,
         reason,

@@ -119,11 +119,8 @@ fn identify(
 ) -> Result<(Kind, String, Map<String, Value>), Problem> {
     let field = |member: &str| format!("resources[{index}].{member}");
     let kind = body.remove("kind");
-    let kind = kind
-        .as_ref()
-        .and_then(Value::as_str)
-        .and_then(Kind::from_word)
-        .filter(|kind| !matches!(kind, Kind::Set | Kind::KeySet));
+    let kind =
+        kind.as_ref().and_then(Value::as_str).and_then(Kind::from_word).filter(|kind| kind.is_applied());
     let kind = kind.ok_or_else(|| {
         plain(&field("kind"), "it is `flag`, `module`, `provider`, `segment` or `settings`")
     })?;
@@ -152,10 +149,13 @@ fn put(state: &mut State, kind: Kind, name: &str, mut body: Map<String, Value>) 
             state.segments.insert(name.to_owned(), Arc::new(read::<Segment>(body.into())?));
             Ok(())
         }
-        Kind::Settings | Kind::Set | Kind::KeySet => {
+        Kind::Settings => {
             body.entry("denied").or_insert_with(|| json!(state.settings.denied));
             put_settings(state, read(body.into())?);
             Ok(())
+        }
+        Kind::Set | Kind::KeySet | Kind::Key => {
+            Err(malformed("kind", "what is of this kind, no document says"))
         }
     }
 }

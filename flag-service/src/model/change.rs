@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::key_set::check_source;
 use super::missing::suggestion;
-use super::{Apply, Edit, Flag, KeySet, Kind, Module, Naming, Provider, Segment, Settings, State};
+use super::{Apply, Edit, Flag, Key, KeySet, Kind, Module, Naming, Provider, Segment, Settings, State, keys};
+use crate::access::key::Hashed;
 
 /// A change, as it is submitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +54,20 @@ pub enum Change {
     Name(Naming),
     /// Sets many resources as one.
     Apply(Apply),
-    /// Goes back to what was true at this revision.
+    /// Sets an API key, new or not.
+    PutKey(Key),
+    /// Gives an API key another secret.
+    RotateKey {
+        /// The key's name.
+        name: String,
+        /// The new secret.
+        secret: Hashed,
+        /// When the secrets so far end (Unix seconds).
+        until: u64,
+    },
+    /// Removes an API key.
+    DeleteKey(String),
+    /// Goes back to what was true at this revision, but for API keys.
     Revert(u64),
     /// Takes one flag back to what it was at a revision.
     RevertFlag {
@@ -119,6 +133,8 @@ impl Change {
             Self::PutSegment(segment) => Some((Kind::Segment, &segment.name)),
             Self::DeleteSegment(name) => Some((Kind::Segment, name)),
             Self::PutSettings(_) => Some((Kind::Settings, "")),
+            Self::PutKey(key) => Some((Kind::Key, &key.name)),
+            Self::RotateKey { name, .. } | Self::DeleteKey(name) => Some((Kind::Key, name)),
             Self::DisableAll | Self::RestoreAll | Self::Name(_) | Self::Apply(_) | Self::Revert(_) => None,
         }
     }
@@ -126,7 +142,14 @@ impl Change {
     /// Whether it makes what is not there.
     #[must_use]
     pub const fn makes(&self) -> bool {
-        matches!(self, Self::PutFlag(_) | Self::PutModule(_) | Self::PutProvider(_) | Self::PutSegment(_))
+        matches!(
+            self,
+            Self::PutFlag(_)
+                | Self::PutModule(_)
+                | Self::PutProvider(_)
+                | Self::PutSegment(_)
+                | Self::PutKey(_)
+        )
     }
 
     /// Whether it does nothing but switch off: nothing may stand in its way.
@@ -201,9 +224,17 @@ impl Change {
             Self::PutSettings(settings) => put_settings(&mut next, settings.clone()),
             Self::Name(naming) => naming.apply(&mut next)?,
             Self::Apply(apply) => next = apply.to(state)?,
-            // Keys that an issuer has withdrawn must not come back.
+            Self::PutKey(key) => keys::put(&mut next, key)?,
+            Self::RotateKey { name, secret, until } => keys::rotate(&mut next, name, secret, *until)?,
+            Self::DeleteKey(name) => {
+                drop(next.keys.remove(name).ok_or_else(|| state.missing(Kind::Key, name))?);
+            }
+            // Keys that were revoked here, or withdrawn by their issuer, must not come back in passing.
             Self::Revert(_) => {
-                take_back(&mut next, since.iter().filter(|edit| edit.kind != Kind::KeySet))?;
+                take_back(
+                    &mut next,
+                    since.iter().filter(|edit| !matches!(edit.kind, Kind::Key | Kind::KeySet)),
+                )?;
             }
             Self::RevertFlag { key, .. } => {
                 let its = |edit: &&Edit| edit.kind == Kind::Flag && edit.name == *key;

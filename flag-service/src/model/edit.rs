@@ -28,6 +28,7 @@ pub enum Kind {
     Segment,
     Set,
     KeySet,
+    Key,
 }
 
 /// One resource, before and after.
@@ -55,6 +56,17 @@ impl Kind {
             Self::Segment => "segment",
             Self::Set => "set",
             Self::KeySet => "key_set",
+            Self::Key => "key",
+        }
+    }
+
+    /// Whether documents may say it, and an export has it. A document lies about for all to read, so no key
+    /// is in one; and what was applied, or fetched, the service says itself.
+    #[must_use]
+    pub const fn is_applied(self) -> bool {
+        match self {
+            Self::Flag | Self::Module | Self::Provider | Self::Settings | Self::Segment => true,
+            Self::Set | Self::KeySet | Self::Key => false,
         }
     }
 
@@ -64,7 +76,7 @@ impl Kind {
         match self {
             Self::Flag => "key",
             Self::Module => "id",
-            Self::Provider | Self::Segment | Self::Set | Self::KeySet => "name",
+            Self::Provider | Self::Segment | Self::Set | Self::KeySet | Self::Key => "name",
             Self::Settings => "",
         }
     }
@@ -72,9 +84,18 @@ impl Kind {
     /// The kind of this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Flag, Self::Module, Self::Provider, Self::Settings, Self::Segment, Self::Set, Self::KeySet]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        [
+            Self::Flag,
+            Self::Module,
+            Self::Provider,
+            Self::Settings,
+            Self::Segment,
+            Self::Set,
+            Self::KeySet,
+            Self::Key,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == word)
     }
 }
 
@@ -90,6 +111,7 @@ impl State {
             Kind::Settings => name.is_empty(),
             Kind::Set => self.sets.contains_key(name),
             Kind::KeySet => self.key_sets.contains_key(name),
+            Kind::Key => self.keys.contains_key(name),
         }
     }
 
@@ -114,6 +136,7 @@ impl State {
             Kind::Module => set!(self.modules),
             Kind::Provider => set!(self.providers),
             Kind::Segment => set!(self.segments),
+            Kind::Key => set!(self.keys),
             Kind::Settings => {
                 self.settings = Arc::new(value.map(Settings::deserialize).transpose()?.unwrap_or_default());
             }
@@ -142,6 +165,7 @@ impl State {
         compare!(Kind::Module, modules);
         compare!(Kind::Provider, providers);
         compare!(Kind::Segment, segments);
+        compare!(Kind::Key, keys);
         edits.extend(edit(Kind::Settings, "", Some(&self.settings), Some(&next.settings))?);
         compare!(Kind::Set, sets);
         compare!(Kind::KeySet, key_sets);
@@ -164,6 +188,18 @@ fn edit<T: PartialEq + Serialize>(
     }
     let json = |value: Option<&Arc<T>>| value.map(|value| serde_json::to_value(&**value)).transpose();
     Ok(Some(Edit { kind, name: name.to_owned(), before: json(before)?, after: json(after)? }))
+}
+
+impl Edit {
+    /// Whether it changes nothing but this member.
+    #[must_use]
+    pub fn leaves_all_but(&self, member: &str) -> bool {
+        let (Some(Value::Object(before)), Some(Value::Object(after))) = (&self.before, &self.after) else {
+            return false;
+        };
+        let others = |(name, _): &(&String, &Value)| name.as_str() != member;
+        before.iter().filter(others).eq(after.iter().filter(others))
+    }
 }
 
 /// In words: `flag new-checkout: percentage 25 → 50, organisations.on + acme`.

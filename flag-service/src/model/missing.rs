@@ -18,6 +18,7 @@ impl State {
             Kind::Module => near(name, self.modules.keys()),
             Kind::Provider => near(name, self.providers.keys()),
             Kind::Segment => near(name, self.segments.keys()),
+            Kind::Key => near(name, self.keys.keys()),
             Kind::Settings | Kind::Set | Kind::KeySet => Vec::new(),
         };
         Refusal::Missing { kind, name: name.to_owned(), near }

@@ -1,11 +1,12 @@
-//! What operators and module teams have set up: flags, modules, providers and settings, and how a
-//! policy follows from them. It knows neither where this is stored nor how it is sent.
+//! What operators and module teams have set up: flags, modules, providers, settings and API keys, and how
+//! a policy follows from them. It knows neither where this is stored nor how it is sent.
 
 mod apply;
 pub(crate) mod change;
 mod clusters;
 mod edit;
 pub(crate) mod key_set;
+mod keys;
 mod missing;
 mod module;
 mod naming;
@@ -32,6 +33,9 @@ pub use wire::Flag;
 /// A provider is stored as it is sent.
 pub use wire::Provider;
 
+/// An API key is stored with the hashes of its secrets.
+pub use crate::access::Key;
+use crate::access::{Issuer, Role};
 use crate::published::{Endpoint, Published, Upstream};
 
 /// The cluster of the application that modules replace.
@@ -46,6 +50,8 @@ pub struct State {
     pub modules: BTreeMap<String, Arc<Module>>,
     /// By name.
     pub providers: BTreeMap<String, Arc<Provider>>,
+    /// By name.
+    pub keys: BTreeMap<String, Arc<Key>>,
     /// What there is one of.
     pub settings: Arc<Settings>,
     /// By name.
@@ -76,6 +82,9 @@ pub struct Settings {
     /// service: what a document says of it does not count.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub disabled: BTreeSet<String>,
+    /// Whose tokens the API takes, besides API keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<Issuer>,
 }
 
 impl Default for Settings {
@@ -87,6 +96,7 @@ impl Default for Settings {
             clusters: Vec::new(),
             denied: wire::Denied::default(),
             disabled: BTreeSet::new(),
+            issuers: Vec::new(),
         }
     }
 }
@@ -129,6 +139,7 @@ impl State {
         });
         let mut upstreams: Vec<Upstream> = modules.chain(legacy).collect();
         upstreams.sort_by(|a, b| a.cluster.cmp(&b.cluster));
-        Published { revision, policy, upstreams }
+        let keys = self.keys.values().filter(|key| key.role == Role::Envoy).cloned().collect();
+        Published { revision, policy, upstreams, keys }
     }
 }

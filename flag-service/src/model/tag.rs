@@ -30,6 +30,7 @@ impl State {
             Kind::Settings => serde_json::to_value(&*self.settings),
             Kind::Set => serde_json::to_value(&**self.sets.get(name)?),
             Kind::KeySet => serde_json::to_value(&**self.key_sets.get(name)?),
+            Kind::Key => serde_json::to_value(&**self.keys.get(name)?),
         };
         value.ok()
     }

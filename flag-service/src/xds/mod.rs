@@ -3,6 +3,7 @@
 
 mod delta;
 pub mod fleet;
+pub mod gate;
 mod ledger;
 mod protocol;
 mod refusal;
@@ -23,14 +24,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::published::Current;
+use crate::tls::Listener;
 use fleet::Fleet;
+use gate::Gate;
 use role::Role;
 use service::{Discovery, STREAMS};
 use snapshot::Snapshot;
@@ -45,16 +46,17 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(20);
 
 /// Serves revisions as they are published: translated once, whoever is connected, and those that are
-/// overtaken not at all. See [`serve_snapshots`].
+/// overtaken not at all, to those whom the gate lets in. See [`serve_snapshots`].
 ///
 /// # Errors
 ///
 /// When the server itself fails; never because of a client.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     mut current: Current,
     data_plane: DataPlane,
     fleet: Arc<Fleet>,
+    gate: Gate,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
     let (publish, snapshots) = watch::channel(None);
@@ -72,41 +74,43 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = serve_snapshots(listener, snapshots, fleet, shutdown) => served,
+        served = serve_streams(STREAMS, listener, snapshots, fleet, gate, shutdown) => served,
         () = translate => Ok(()),
     }
 }
 
 /// Serves the newest snapshot over every discovery service on `listener` until `shutdown` completes,
-/// then ends every stream; Envoy goes on with what it has. Nothing is sent while there is none.
+/// then ends every stream; Envoy goes on with what it has. Nothing is sent while there is none. Whoever
+/// reaches the listener is let in.
 ///
 /// # Errors
 ///
 /// When the server itself fails; never because of a client.
 pub async fn serve_snapshots(
-    listener: TcpListener,
+    listener: Listener,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     fleet: Arc<Fleet>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
-    serve_streams(STREAMS, listener, snapshots, fleet, shutdown).await
+    serve_streams(STREAMS, listener, snapshots, fleet, Gate::open(), shutdown).await
 }
 
 async fn serve_streams(
     streams: usize,
-    listener: TcpListener,
+    listener: Listener,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     fleet: Arc<Fleet>,
+    gate: Gate,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
     let role = Arc::new(Role::default());
     let (stop, stopping) = watch::channel(false);
-    let discovery = Discovery::new(Arc::clone(&role), fleet, stopping, streams);
+    let discovery = Discovery::new(Arc::clone(&role), fleet, gate, stopping, streams);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .add_routes(discovery.routes())
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+        .serve_with_incoming_shutdown(listener.incoming(), async {
             shutdown.await;
             // An open stream would hold the server, which waits for all of them.
             let _ = stop.send(true);

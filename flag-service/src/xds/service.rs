@@ -19,6 +19,7 @@ use tonic_prost::ProstCodec;
 
 use super::delta::Delta;
 use super::fleet::Fleet;
+use super::gate::Gate;
 use super::protocol::Protocol;
 use super::role::Role;
 use super::snapshot::Kind;
@@ -51,6 +52,7 @@ pub(super) const SERVICES: [(Option<Kind>, &str, &str); 8] = [
 pub(super) struct Discovery {
     role: Arc<Role>,
     fleet: Arc<Fleet>,
+    gate: Gate,
     /// Turns true, or closes, when the server stops.
     stopping: watch::Receiver<bool>,
     free: Arc<Semaphore>,
@@ -60,10 +62,11 @@ impl Discovery {
     pub(super) fn new(
         role: Arc<Role>,
         fleet: Arc<Fleet>,
+        gate: Gate,
         stopping: watch::Receiver<bool>,
         streams: usize,
     ) -> Self {
-        Self { role, fleet, stopping, free: Arc::new(Semaphore::new(streams)) }
+        Self { role, fleet, gate, stopping, free: Arc::new(Semaphore::new(streams)) }
     }
 
     /// Every method of every service. They differ in the type that a request is about when it does
@@ -94,6 +97,8 @@ impl Discovery {
         only: Option<Kind>,
         request: tonic::Request<Streaming<P::Request>>,
     ) -> Result<Answers<P::Response>, Status> {
+        let entry = self.gate.entry(request.metadata(), request.extensions());
+        entry.greet()?;
         let permit = Arc::clone(&self.free)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("this server has as many streams as it takes"))?;
@@ -103,7 +108,7 @@ impl Discovery {
             (Arc::clone(&self.role), Arc::clone(&self.fleet), self.stopping.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = stream::run::<P>(requests, sender, role, fleet) => {}
+                () = stream::run::<P>(requests, sender, role, fleet, entry) => {}
                 // An error means that the server is gone, which is the same.
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }

@@ -11,6 +11,7 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::fleet::{Fleet, Session};
+use super::gate::Entry;
 use super::protocol::{Answer, Protocol, Step};
 use super::refusal;
 use super::role::{Member, Role, Snapshots};
@@ -31,6 +32,7 @@ pub(super) async fn run<P: Protocol>(
     responses: mpsc::Sender<Result<P::Response, Status>>,
     role: Arc<Role>,
     fleet: Arc<Fleet>,
+    mut entry: Entry,
 ) {
     let first = match requests.next().await {
         Some(Ok(first)) => first,
@@ -42,15 +44,22 @@ pub(super) async fn run<P: Protocol>(
             Status::invalid_argument("the first request of a stream must name its node: set node.id");
         return refuse(&responses, status);
     };
-    info!(node = node.id, protocol = P::NAME, "envoy connected");
     let id = node.id.clone();
+    if let Err(status) = entry.admit(&id).await {
+        let _ = responses.send(Err(status)).await;
+        return;
+    }
+    info!(node = id, protocol = P::NAME, "envoy connected");
     let session = fleet.connect(node);
     let machine = P::new(session.refused());
-    let snapshots = role.snapshots();
-    let member = role.join();
-    Conversation { machine, session, member, responses, id: id.clone() }
-        .hold(first, requests, snapshots)
-        .await;
+    let (snapshots, member) = (role.snapshots(), role.join());
+    let conversation =
+        Conversation { machine, session, member, responses: responses.clone(), id: id.clone() };
+    tokio::select! {
+        _ = conversation.hold(first, requests, snapshots) => {}
+        // A client that does not read is not waited for: its stream ends all the same.
+        status = entry.closes(&id) => drop(responses.try_send(Err(status))),
+    }
     info!(node = id, protocol = P::NAME, "envoy disconnected");
 }
 

@@ -16,7 +16,7 @@ async fn a_database_moves_to_a_server_and_back_with_all_that_it_holds() {
     let file = Database::File(dir.path().join("small.db"));
     let writer = std::sync::Arc::new(Writer::start(Store::open(&file).await.unwrap()).await.unwrap());
     put(&writer, "f", json!({"percentage": 25, "description": "größer"})).await.unwrap();
-    let key = Some(Key { name: "k".to_owned(), request: "r".to_owned() });
+    let key = Some(Key { name: "k".to_owned(), asker: "test".to_owned(), request: "r".to_owned() });
     let killed = Submission { key, ..submission(Change::KillFlag("f".to_owned())) };
     let first = writer.submit(killed.clone()).await.unwrap();
     let copy = dir.path().join("copy");

@@ -9,4 +9,4 @@ mod service;
 mod copies;
 mod server;
 
-use service::{command, support};
+use service::{command, process, support};

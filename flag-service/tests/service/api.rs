@@ -191,12 +191,12 @@ async fn history_says_who_why_and_what_newest_first_and_pages() {
     service.flag("f", 20).await;
     let page = service.get("/api/v1/history?limit=2").await.ok();
     assert_eq!(page["changes"][0]["summary"], "flag f: percentage 10 → 20");
-    assert_eq!(page["changes"][0]["actor"], "anonymous");
+    assert_eq!(page["changes"][0]["actor"], "key/local");
     assert_eq!(page["next"], 2);
     let page = service.get("/api/v1/history?limit=2&before=2").await.ok();
     let first = &page["changes"][0];
     let said = ["revision", "actor", "reason", "source", "address", "summary"].map(|member| &first[member]);
-    assert_eq!(json!(said), json!([1, "amina", "try it", "api", "127.0.0.1", "flag f added"]));
+    assert_eq!(json!(said), json!([1, "key/local for amina", "try it", "api", "127.0.0.1", "flag f added"]));
     assert!(first["at_ms"].as_i64().unwrap() > 1_700_000_000_000);
     assert_eq!(page["next"], json!(null));
 }

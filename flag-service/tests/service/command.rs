@@ -36,7 +36,7 @@ async fn a_flag_is_created_raised_killed_and_explained() {
     let history = service.json(&["history", "--output", "json", "--limit", "2"]).await;
     let killed = &history["changes"][1];
     let said = json!([killed["actor"], killed["source"], killed["reason"]]);
-    assert_eq!(said, json!(["amina", "cli", "it burns"]));
+    assert_eq!(said, json!(["key/local for amina", "cli", "it burns"]));
 }
 
 #[tokio::test]
@@ -210,8 +210,14 @@ pub(crate) async fn run(dir: &Path, api: &str, arguments: &[&str]) -> Ran {
 
 pub(crate) fn command(dir: &Path, api: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rampart"));
-    command.args(arguments).current_dir(dir).env("RAMPART_API", api).env("USER", "amina").kill_on_drop(true);
-    command.env("RAMPART_DATABASE", argument(dir));
+    command
+        .args(arguments)
+        .current_dir(dir)
+        .env("RAMPART_API", api)
+        .env("RAMPART_DATABASE", argument(dir))
+        .env("USER", "amina")
+        .env("XDG_STATE_HOME", dir);
+    command.kill_on_drop(true);
     command
 }
 

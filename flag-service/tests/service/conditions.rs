@@ -111,9 +111,15 @@ async fn a_conflict_tells_both_sides_and_who_made_the_difference() {
     assert_eq!(conflict["difference"], "flag f: percentage 25 → 50");
     assert_eq!(conflict["changes"].as_array().unwrap().len(), 1);
     let made = &conflict["changes"][0];
-    assert_eq!(json!([made["revision"], made["actor"], made["reason"]]), json!([4, "amina", "all is well"]));
+    assert_eq!(
+        json!([made["revision"], made["actor"], made["reason"]]),
+        json!([4, "key/local for amina", "all is well"])
+    );
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains("flag f: percentage 25 → 50 (last changed by amina at 20"), "{detail}");
+    assert!(
+        detail.contains("flag f: percentage 25 → 50 (last changed by key/local for amina at 20"),
+        "{detail}"
+    );
 
     // What is gone, and what never was.
     ask(&service, "DELETE", "/api/v1/flags/f", &json!({}), Some("*")).await.ok();

@@ -55,6 +55,38 @@ async fn another_request_under_a_used_key_is_refused() {
 }
 
 #[tokio::test]
+async fn what_was_answered_is_answered_again_to_whoever_asked_and_to_nobody_else() {
+    let service = Service::start().await;
+    service.flag("f", 10).await;
+    let body = json!({"percentage": 20});
+    keyed(&service, "PATCH", FLAG, "k", &body).await.ok();
+    let ask = |key: &str| {
+        let request = service.anonymous("PATCH", FLAG).bearer_auth(key).json(&json!({"percentage": 30}));
+        answer(request.header("if-match", "*").header("idempotency-key", "k"))
+    };
+    // Who may not change flags is not told what came of it either.
+    ask(&service.key("reader", "viewer").await).await.problem(403);
+    // Another may choose the same key, for something else.
+    let other = service.key("oncall", "operator").await;
+    assert_eq!(ask(&other).await.ok()["summary"], "flag f: percentage 20 → 30");
+    assert_eq!(keyed(&service, "PATCH", FLAG, "k", &body).await.ok()["revision"], 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_holds_a_secret_is_not_kept() {
+    let service = Service::start().await;
+    let made = async |method: &str, path: &str, body: Value| {
+        let request = service.request(method, path).json(&body).header("idempotency-key", "k");
+        let refused = answer(request).await.problem(400);
+        assert!(refused["detail"].as_str().unwrap().contains("leave `Idempotency-Key` away"), "{refused}");
+    };
+    made("PUT", "/api/v1/keys/ci", json!({"role": "viewer"})).await;
+    service.key("ci", "viewer").await;
+    made("POST", "/api/v1/keys/ci/rotate", json!({})).await;
+    assert_eq!(service.writer.head().revision, 1);
+}
+
+#[tokio::test]
 async fn what_changed_nothing_changes_nothing_later_either() {
     let service = Service::start().await;
     service.flag("f", 10).await;
@@ -115,17 +147,18 @@ async fn answers_are_kept_for_a_day_and_not_without_end() {
         raise(Arc::clone(&writer), percentage, format!("k{percentage}")).await.unwrap();
     }
     let day = 24 * 60 * 60 * 1_000;
-    execute(&pool, &format!("UPDATE answer SET at_ms = at_ms - {day} WHERE idempotency_key = 'k1'")).await;
+    execute(&pool, &format!("UPDATE answer SET at_ms = at_ms - {day} WHERE idempotency_key = 'test k1'"))
+        .await;
     // A day is over: another request may have the key, and keeps it.
     assert_eq!(raise(Arc::clone(&writer), 4, "k1".to_owned()).await.unwrap(), 5);
     let used = raise(Arc::clone(&writer), 5, "k1".to_owned()).await;
     assert!(matches!(used, Err(WriteError::KeyReused(_))), "{used:?}");
     // As if 10,000 had come since the second.
-    execute(&pool, "UPDATE answer SET number = number + 9999 WHERE idempotency_key = 'k1'").await;
+    execute(&pool, "UPDATE answer SET number = number + 9999 WHERE idempotency_key = 'test k1'").await;
     raise(Arc::clone(&writer), 6, "k6".to_owned()).await.unwrap();
     let kept: Vec<(String,)> =
         sqlx::query_as("SELECT idempotency_key FROM answer ORDER BY number").fetch_all(&pool).await.unwrap();
-    assert_eq!(kept, ["k1", "k6"].map(|key| (key.to_owned(),)));
+    assert_eq!(kept, ["test k1", "test k6"].map(|key| (key.to_owned(),)));
     patch(&writer, "f", json!({"percentage": 7})).await.unwrap();
 }
 
@@ -137,6 +170,6 @@ async fn keyed(service: &Service, method: &str, path: &str, key: &str, body: &Va
 /// Raises the flag `f` under a key; the revision that is answered.
 async fn raise(writer: Arc<Writer>, percentage: u32, name: String) -> Result<u64, WriteError> {
     let change = Change::PatchFlag { key: "f".to_owned(), patch: json!({ "percentage": percentage }) };
-    let key = Some(Key { name, request: percentage.to_string() });
+    let key = Some(Key { name, asker: "test".to_owned(), request: percentage.to_string() });
     Ok(writer.submit(Submission { key, ..submission(change) }).await?.head.revision)
 }

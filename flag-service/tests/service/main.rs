@@ -2,6 +2,7 @@
 //! `rampart` command against it. No Envoy; nothing here knows what is sent to one. The database is a
 //! SQLite file; `flag-service/tests/postgres` runs the same on PostgreSQL.
 //!
+//! - `access`: who may do what, and what is never told.
 //! - `api`: what each endpoint answers, and the one shape of every refusal.
 //! - `apply`: many resources as one change, and one flag back.
 //! - `apply_command`: files and revisions, compared, applied and exported.
@@ -10,6 +11,7 @@
 //! - `command`: what `rampart` prints, and how it exits.
 //! - `conditions`: what a write must have seen, and what a conflict tells.
 //! - `durability`: what survives a restart, a second process and an asker who hangs up.
+//! - `encryption`: certificates of the API, and where it listens without.
 //! - `explain`: what somebody is said to get, and why.
 //! - `features`: flags as switches, everything off at once, what the service says of itself.
 //! - `flags`: kill, restore, and what must not change under a live flag.
@@ -30,6 +32,7 @@
 //!
 //! A new test goes where its first sentence fits.
 
+mod access;
 mod api;
 mod apply;
 mod apply_command;
@@ -38,6 +41,7 @@ mod backup;
 pub(crate) mod command;
 mod conditions;
 mod durability;
+mod encryption;
 mod explain;
 mod features;
 mod flags;
@@ -49,7 +53,7 @@ mod manual;
 mod ofrep;
 mod openapi;
 mod people;
-mod process;
+pub(crate) mod process;
 mod schema;
 mod segments;
 pub(crate) mod support;

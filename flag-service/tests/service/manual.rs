@@ -109,6 +109,7 @@ async fn bash_completes_commands_and_the_names_that_there_are() {
             .args(["-c", &script])
             .env("PATH", path)
             .env("RAMPART_API", &service.url)
+            .env("XDG_STATE_HOME", service.dir.path())
             .output()
             .await
             .unwrap();

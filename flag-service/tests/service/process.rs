@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rampart::tls;
+use reqwest::Client;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, Command};
@@ -13,15 +15,27 @@ use crate::command::{Ran, command, ran, run};
 use crate::support::{Service, open};
 
 /// A `rampart serve` of its own.
-struct Serve {
+pub(crate) struct Serve {
     process: Child,
-    url: String,
+    /// Where the API is, by http.
+    pub(crate) url: String,
     log: Lines<BufReader<ChildStderr>>,
 }
 
 impl Serve {
+    /// Waits until it logs a line with this in it.
+    pub(crate) async fn logs(&mut self, part: &str) -> String {
+        loop {
+            let line = self.log.next_line().await.unwrap();
+            match line.unwrap_or_else(|| panic!("it ended without: {part}")) {
+                line if line.contains(part) => return line,
+                _ => {}
+            }
+        }
+    }
+
     /// Stops it; what it has logged since it serves.
-    async fn stop(mut self) -> String {
+    pub(crate) async fn stop(mut self) -> String {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         assert!(self.process.wait().await.unwrap().success());
@@ -47,7 +61,10 @@ async fn serve_keeps_its_database_and_stops_when_told() {
 async fn who_listens_to_events_does_not_keep_it_from_stopping() {
     let dir = tempfile::tempdir().unwrap();
     let serve = serve(dir.path()).await;
-    let mut events = reqwest::get(format!("{}/ofrep/v1/events", serve.url)).await.unwrap();
+    let made = run(dir.path(), &serve.url, &["key", "create", "page", "--role", "evaluator"]).await;
+    tls::use_ring();
+    let events = Client::new().get(format!("{}/ofrep/v1/events", serve.url)).bearer_auth(made.stdout.trim());
+    let mut events = events.send().await.unwrap();
     assert!(events.chunk().await.unwrap().is_some(), "it listens");
     let stopped = tokio::time::timeout(Duration::from_secs(20), serve.stop());
     stopped.await.expect("it stops");
@@ -156,7 +173,12 @@ async fn to(service: &Service, arguments: &[&str], stdout: Stdio) -> Ran {
 }
 
 async fn serve(dir: &Path) -> Serve {
+    serve_with(dir, &[]).await
+}
+
+pub(crate) async fn serve_with(dir: &Path, options: &[&str]) -> Serve {
     let arguments = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0"];
+    let arguments = [&arguments, options].concat();
     let mut process = command(dir, "", &arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut line = String::new();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use rampart::access::{Access, LocalKey, Role};
 use rampart::api::{Api, router};
 use rampart::conflict::Basis;
 use rampart::jwks::{Client, Keeper};
@@ -27,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) url: String,
     pub(crate) dir: TempDir,
+    /// The local key, with which requests come unless they bring another.
+    pub(crate) local: LocalKey,
     http: reqwest::Client,
     /// Says that the server stops; dropped, it says so too.
     pub(crate) running: watch::Sender<bool>,
@@ -49,16 +52,27 @@ impl Service {
     pub(crate) async fn start_in(dir: TempDir) -> Self {
         let writer = open(dir.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}");
+        let key = dir.path().join(format!("rampart/local-{}.key", address.port()));
+        let local = LocalKey::create(key).unwrap();
+        let access = Arc::new(Access::new(Some(&local)));
+        let fleet = Arc::new(Fleet::default());
         let (running, stopping) = watch::channel(false);
         let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap()));
         let fetching = Arc::clone(&keeper);
         tokio::spawn(async move { fetching.run().await });
-        let fleet = Arc::new(Fleet::default());
-        let api = Api { writer: Arc::clone(&writer), fleet, keeper: Arc::clone(&keeper), stopping };
+        let api = Api {
+            writer: Arc::clone(&writer),
+            fleet,
+            keeper: Arc::clone(&keeper),
+            stopping,
+            access,
+            encrypted: false,
+        };
         let router = router(api).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async { axum::serve(listener, router).await });
-        Self { writer, keeper, url, dir, http: reqwest::Client::new(), running }
+        Self { writer, keeper, url, dir, local, http: reqwest::Client::new(), running }
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -73,7 +87,13 @@ impl Service {
         file.to_str().unwrap().to_owned()
     }
 
+    /// A request with the local key.
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).bearer_auth(self.local.secret())
+    }
+
+    /// A request without any credential.
+    pub(crate) fn anonymous(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         self.http.request(method, format!("{}{path}", self.url))
     }
@@ -92,6 +112,14 @@ impl Service {
         let request = self.request(method, path);
         let exists = path.contains("/revert/") || self.get(resource).await.status == 200;
         if exists { request.header("if-match", "*") } else { request }
+    }
+
+    /// Makes an API key; its secret.
+    pub(crate) async fn key(&self, name: &str, role: &str) -> String {
+        let node = (role == "envoy").then_some("edge-1");
+        let body = json!({"role": role, "node": node});
+        let made = self.send("PUT", &format!("/api/v1/keys/{name}"), &body).await.ok();
+        made["resource"]["secret"].as_str().unwrap().to_owned()
     }
 
     /// A flag of this percentage.
@@ -209,6 +237,7 @@ pub(crate) fn submission(change: Change) -> Submission {
         based_on: Basis::Existing,
         only_new: false,
         actor: "test".to_owned(),
+        role: Role::Admin,
         source: "api",
         address: None,
         reason: String::new(),

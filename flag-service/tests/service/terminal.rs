@@ -200,7 +200,8 @@ async fn tables_fit_the_terminal_and_colours_are_for_terminals_that_want_them() 
                 let mut plain = Command::new("env");
                 plain
                     .args(["NO_COLOR=1", env!("CARGO_BIN_EXE_rampart"), "flag", "list"])
-                    .env("RAMPART_API", &service.url);
+                    .env("RAMPART_API", &service.url)
+                    .env("XDG_STATE_HOME", service.dir.path());
                 plain
             },
             24,

@@ -66,17 +66,26 @@ fn alike(shown: &str, printed: &str) -> bool {
 
 #[test]
 fn the_readmes_commands_print_what_the_readme_says() {
+    check_commands("README.md", 15);
+}
+
+#[test]
+fn the_commands_about_access_print_what_their_page_says() {
+    check_commands("docs/access.md", 6);
+}
+
+/// Runs a document's commands, in the situation that the README's tour begins with.
+fn check_commands(name: &str, at_least: usize) {
     system_test(async |dir| {
         let stack = Stack::for_people(dir, Ports::Free).await?;
-        let examples = examples(&document("README.md")?);
-        ensure!(examples.len() >= 15, "only {} commands were found", examples.len());
+        let text = document(name)?
+            .replace("127.0.0.1:10000", &stack.service.listener_address().to_string())
+            .replace("target/demo", &dir.display().to_string());
+        let examples = examples(&text);
+        ensure!(examples.len() >= at_least, "only {} commands were found", examples.len());
         let mut script = String::from("exec 2>&1\n");
         for example in &examples {
-            let command = example
-                .command
-                .replace("127.0.0.1:10000", &stack.service.listener_address().to_string())
-                .replace("target/demo", &dir.display().to_string());
-            script += &format!("{command}\necho '{MARK}'\n");
+            script += &format!("{}\necho '{MARK}'\n", example.command);
         }
         let rampart = paths::rampart()?;
         let folder = rampart.parent().context("rampart is in no folder")?.display().to_string();
@@ -85,6 +94,7 @@ fn the_readmes_commands_print_what_the_readme_says() {
             .args(["-c", &script])
             .env("PATH", path)
             .env("RAMPART_API", format!("http://{}", stack.service.api_address()))
+            .env("XDG_STATE_HOME", dir)
             .current_dir(paths::repository())
             .output()
             .await?;
@@ -111,6 +121,7 @@ fn the_openfeature_examples_print_what_the_flag_is() {
     system_test(async |dir| {
         let stack = Stack::for_people(dir, Ports::Free).await?;
         let page = document("docs/openfeature.md")?;
+        let key = stack.service.cli(&["key", "create", "checkout", "--role", "evaluator"]).await?.ok()?;
         let ports = [("8080", stack.service.api_address()), ("8015", stack.service.flagd_address())];
         let here = |example: &str| {
             ports
@@ -125,7 +136,9 @@ fn the_openfeature_examples_print_what_the_flag_is() {
         for ((command, example), expected) in
             commands.zip(python_blocks.iter().chain(&node_blocks)).zip(expected)
         {
-            let output = command?.kill_on_drop(true).output().await?;
+            let mut command = command?;
+            command.env("RAMPART_API_KEY", key.trim());
+            let output = command.kill_on_drop(true).output().await?;
             let (printed, said) =
                 (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
             ensure!(

@@ -188,7 +188,7 @@ fn a_policy_that_envoy_refuses_is_shown_with_what_changed_and_who_did_it() {
         stack.service.cli(&change).await?.ok()?;
         let refused = async || {
             let shown = stack.service.cli(&["status"]).await?.ok()?;
-            let about = format!("(flag {FLAG} by alice): Unable to create Wasm plugin rampart");
+            let about = format!("(flag {FLAG} by key/local for alice): Unable to create Wasm plugin rampart");
             ensure!(shown.contains("ecds of revision ") && shown.contains(&about), "{shown}");
             Ok(())
         };

@@ -4,6 +4,7 @@
 //! Where a new test goes:
 //!
 //! - `harness`: the harness itself does what tests rely on.
+//! - `access`: Envoys prove which node they are; certificates change under running streams.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
 //! - `counts`: what Envoy counts of requests by what the filter decided.
 //! - `discovery`: filters that arrive, fail and are replaced while Envoy runs.
@@ -42,6 +43,7 @@
 //! One file per behaviour; a regression is named after what went wrong. A new behaviour is a new
 //! file, listed here.
 
+mod access;
 mod attestation;
 mod balancing;
 mod counts;

@@ -154,7 +154,7 @@ fn sdks_explain_and_envoy_give_one_answer() {
         // generation where it is at home.
         let all = questions(&organisations);
         for (sdk, generation) in [(Sdk::PythonFlagd, "flagd-v3"), (Sdk::NodeFlagd, "flagd-v2")] {
-            let answers = sdk.ask(stack.service.flagd_address(), &all).await?;
+            let answers = sdk.ask(&stack.service, &all).await?;
             let mut elsewhere = BTreeMap::new();
             for (at, (question, details)) in all.iter().zip(&answers).enumerate() {
                 let (value, variant, _) = expected(at);
@@ -178,7 +178,7 @@ fn sdks_explain_and_envoy_give_one_answer() {
         // SDKs that ask for each question, or for all flags of each organisation.
         let some = questions(&organisations[..REMOTE]);
         for sdk in [Sdk::PythonOfrep, Sdk::NodeOfrep, Sdk::Web] {
-            let answers = sdk.ask(stack.service.api_address(), &some).await?;
+            let answers = sdk.ask(&stack.service, &some).await?;
             ensure!(answers.len() == some.len());
             for (at, Details { value, variant, reason, error, revision, .. }) in answers.iter().enumerate() {
                 let said = (value.clone(), json!(variant), json!(reason));
@@ -206,7 +206,7 @@ fn an_sdk_sees_the_kill_at_once_and_is_told_what_is_wrong() {
             question("colours", "organisation-0"),
             Question { default: json!("none"), ..question("named", "organisation-0") },
         ];
-        let service = stack.service.api_address();
+        let service = &stack.service;
         let expected = ["TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "TYPE_MISMATCH"];
         for sdk in [Sdk::PythonOfrep, Sdk::NodeOfrep] {
             let answers = sdk.ask(service, &questions).await?;
@@ -217,8 +217,7 @@ fn an_sdk_sees_the_kill_at_once_and_is_told_what_is_wrong() {
         // Those that keep answers or definitions, and are told when they are no longer so.
         let mut running = Vec::new();
         for sdk in [Sdk::PythonFlagd, Sdk::NodeFlagd, Sdk::Web] {
-            let server = if sdk == Sdk::Web { service } else { stack.service.flagd_address() };
-            let mut application = sdk.start(server, &questions[..1]).await?;
+            let mut application = sdk.start(service, &questions[..1]).await?;
             let [first] = &application.answers().await?[..] else { anyhow::bail!("{sdk:?}: one answer") };
             ensure!(first.value == true, "{sdk:?}: {first:?}");
             running.push((sdk, application));

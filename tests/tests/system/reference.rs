@@ -14,6 +14,6 @@ fn the_api_is_as_its_document_describes_it() {
         service.start().await?;
         // Something to be found, or else nothing but refusals would be looked at.
         service.cli(&["flag", "create", FLAG, "--percentage", "25"]).await?.ok()?;
-        schemathesis::test(service.api_address(), dir).await
+        schemathesis::test(service.api_address(), &service.local_key()?, dir).await
     });
 }

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::rpc;
 use prost::Message;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -46,13 +47,16 @@ impl Served {
     }
 
     pub(super) async fn with_room_for(streams: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", socket.local_addr().unwrap());
+        let listener = Listener::new(socket, None).unwrap();
         let (publish, snapshots) = watch::channel(None);
         let (stop, stopped) = oneshot::channel::<()>();
         let fleet = Arc::new(Fleet::default());
         let shutdown = async { drop(stopped.await) };
-        let server = tokio::spawn(serve_streams(streams, listener, snapshots, Arc::clone(&fleet), shutdown));
+        let gate = Gate::open();
+        let served = serve_streams(streams, listener, snapshots, Arc::clone(&fleet), gate, shutdown);
+        let server = tokio::spawn(served);
         Self { address, revision: AtomicU64::default(), publish, fleet, stop, server }
     }
 

@@ -41,6 +41,7 @@ fn published(legacy: Option<&str>) -> Published {
             upstream("analytics-v1", &["127.0.0.1:9001", "[::1]:9001"]),
             upstream("legacy", &["127.0.0.1:9000", "legacy.internal:80"]),
         ],
+        keys: Vec::new(),
     }
 }
 
