@@ -1,6 +1,7 @@
 //! The one write path. Whatever asks for a change, it is applied, judged by the engine, made
 //! durable and published here, in this order, one at a time.
 
+use std::mem::discriminant;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -259,23 +260,24 @@ impl Writer {
     async fn poll(&self, told: &Notify) {
         let mut every = tokio::time::interval(FOLLOW);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = String::new();
+        let mut before = None;
         loop {
             tokio::select! {
                 _ = every.tick() => {}
                 () = told.notified() => {}
             }
             let _turn = self.one_at_a_time.lock().await;
-            // Trouble that lasts is told once, and so is its end.
-            let trouble = self.newest().await.err().map(|error| error.to_string()).unwrap_or_default();
-            match (before.is_empty(), trouble.is_empty()) {
-                (false, true) => tracing::info!("changes are taken up again"),
-                (_, false) if trouble != before => {
+            // Trouble that lasts is told once, however its words vary, and so is its end.
+            let trouble = self.newest().await.err();
+            let kind = trouble.as_ref().map(discriminant);
+            match trouble {
+                None if before.is_some() => tracing::info!("changes are taken up again"),
+                Some(trouble) if kind != before => {
                     tracing::error!("changes of other processes cannot be taken up: {trouble}");
                 }
                 _ => {}
             }
-            before = trouble;
+            before = kind;
         }
     }
 
