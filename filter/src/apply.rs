@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use proxy_wasm::types::Action;
-use rampart_engine::decision::{FlagOn, Forward, PASS, Place, Refusal};
+use rampart_engine::decision::{Arm, FlagOn, Forward, PASS, Place, Refusal};
 use rampart_engine::identity::is_header_value;
 use rampart_engine::policy::wire::{HashBy, TokenSource};
 use rampart_engine::request::{Headers, PRIVATE_HEADERS, without_private};
@@ -63,6 +63,10 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         host::set_hash_key(organisation);
     }
     tell_place(forward.place);
+    if forward.arm == Arm::Module && forward.cluster != &*forward.place.module.cluster {
+        // An effect has chosen it.
+        host::set_filter_state("rampart.arm", forward.cluster.as_bytes());
+    }
     host::set_filter_state("rampart.organisation", organisation.as_bytes());
     if !flags.is_empty() {
         host::set_filter_state("rampart.flags", flags.as_bytes());
@@ -108,6 +112,9 @@ pub(crate) fn refuse(refusal: &Refusal, place: Option<Place<'_>>, revision: &str
         tell_place(place);
     }
     metrics::refused(refusal.reason);
+    if let Some(provider) = &refusal.provider {
+        metrics::unknown_key(provider);
+    }
     if refusal.flag_error {
         metrics::flag_error();
     }

@@ -14,6 +14,7 @@ const LOG_ERROR: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_HEADERS: u32 = 0;
 const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -45,6 +46,21 @@ unsafe extern "C" {
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> Status;
     fn proxy_increment_metric(metric: u32, by: i64) -> Status;
+    fn proxy_record_metric(metric: u32, value: u64) -> Status;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        version: *mut u32,
+    ) -> Status;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        version: u32,
+    ) -> Status;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -165,9 +181,18 @@ pub(crate) fn set_filter_state(name: &str, value: &[u8]) -> bool {
 
 /// Defines a counter; none where the host takes none.
 pub(crate) fn define_counter(name: &str) -> Option<u32> {
+    define(COUNTER, name)
+}
+
+/// Defines a gauge; none where the host takes none.
+pub(crate) fn define_gauge(name: &str) -> Option<u32> {
+    define(GAUGE, name)
+}
+
+fn define(kind: u32, name: &str) -> Option<u32> {
     let mut metric = 0;
     // SAFETY: pointers and length are of a live string and a live u32.
-    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut metric) };
+    let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut metric) };
     (status == OK).then_some(metric)
 }
 
@@ -175,6 +200,32 @@ pub(crate) fn define_counter(name: &str) -> Option<u32> {
 pub(crate) fn increment(metric: u32) {
     // SAFETY: no pointers. A count that is lost is lost.
     unsafe { proxy_increment_metric(metric, 1) };
+}
+
+/// Sets a gauge.
+pub(crate) fn record(metric: u32, value: u64) {
+    // SAFETY: no pointers. A value that is lost is lost.
+    unsafe { proxy_record_metric(metric, value) };
+}
+
+/// What the VMs of all threads share under a key, and its version, which is never 0; none where they share
+/// nothing.
+pub(crate) fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
+    let (mut version, mut status) = (0, OK);
+    let value = returned(|data, size| {
+        // SAFETY: pointer and length are of a live string; `returned` passes live variables.
+        status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut version) };
+        status
+    });
+    (status == OK).then_some((value, version))
+}
+
+/// Shares a value in place of the one of this version, or of any where it is 0; whether that was there.
+pub(crate) fn share(key: &str, value: &[u8], version: u32) -> bool {
+    // SAFETY: pointers and lengths are of live slices.
+    let status =
+        unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) };
+    status == OK
 }
 
 /// Tells Envoy's load balancer what to hash. It needs an object of a kind that Envoy can hash, which

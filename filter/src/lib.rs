@@ -10,6 +10,7 @@ mod header_map;
 mod host;
 mod host_verifier;
 mod metrics;
+mod worker;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -63,6 +64,7 @@ impl RootContext for Root {
                 let (revision, verifier) = (policy.revision.to_string(), HostVerifier::probe());
                 let by = verifier.who();
                 host::log_debug(&format!("rampart: revision {revision}, signatures verified by {by}"));
+                worker::prepare();
                 self.running = Some(Rc::new(Running { policy, revision, verifier }));
                 true
             }
@@ -104,6 +106,7 @@ impl HttpContext for Request {
         let mut context = decide::Context { now, verifier: &running.verifier, tokens: &mut tokens };
         let decision = decide(&running.policy, &headers, &mut context);
         TOKENS.set(Some(tokens));
+        worker::decided(running.policy.revision, now);
         match decision {
             Decision::Pass => apply::pass(&headers, &running.revision),
             Decision::Forward(forward) => apply::forward(&headers, &forward, &running.revision),

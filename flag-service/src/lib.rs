@@ -12,6 +12,7 @@ pub mod imported;
 pub mod jwks;
 pub mod model;
 pub mod published;
+pub mod running;
 pub mod serve;
 pub mod store;
 pub mod tls;

@@ -20,9 +20,9 @@ pub fn authenticate(
     policy: &Policy,
     headers: &impl Headers,
     context: &mut Context<'_>,
-) -> Result<(Rc<Verified>, SourceId), Reason> {
+) -> Result<(Rc<Verified>, SourceId), Refusal> {
     if policy.providers.is_empty() {
-        return Err(Reason::NoKeys);
+        return Err(Reason::NoKeys.into());
     }
     let (source, token) = token_source::find(headers, policy.providers.sources())?;
     // By its bytes alone: what was verified once was well-formed then.
@@ -34,8 +34,10 @@ pub fn authenticate(
     let verified = match jwt::verify(token, source, &policy.providers, context.verifier) {
         Ok(verified) => Rc::new(verified),
         // Repeated, a header reaches some servers as one value joined by a comma.
-        Err(Reason::MalformedToken) if token.contains(&b',') => return Err(Reason::MultipleTokens),
-        Err(reason) => return Err(reason),
+        Err(refusal) if refusal.reason == Reason::MalformedToken && token.contains(&b',') => {
+            return Err(Reason::MultipleTokens.into());
+        }
+        Err(refusal) => return Err(refusal),
     };
     verified.check_time(context.now)?;
     context.tokens.insert(digest, &verified, context.now);

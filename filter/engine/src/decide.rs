@@ -66,7 +66,7 @@ fn admit(
     if place.route.auth.level == Level::None {
         return Ok(None);
     }
-    let (token, source) = auth::authenticate(policy, headers, context).map_err(Refusal::new)?;
+    let (token, source) = auth::authenticate(policy, headers, context)?;
     if let Some(tenant) = &place.route.tenant {
         tenant.check(path.rest, headers, token.identity.organisation.as_deref())?;
     }

@@ -102,6 +102,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// Whether a flag of the route could not be evaluated, and so is off.
     pub flag_error: bool,
+    /// The provider whose keys the token's is not among, where that is why.
+    pub provider: Option<String>,
     /// What the sentence for people adds, such as the name of a missing permission.
     subject: Option<String>,
 }
@@ -221,17 +223,30 @@ pub struct Reply {
     pub body: String,
 }
 
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason)
+    }
+}
+
 impl Refusal {
     /// A refusal that needs no more words than its reason's.
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, flag_error: false, subject: None }
+        Self { reason, flag_error: false, provider: None, subject: None }
     }
 
     /// A flag is off, and `flag_error` says whether one could not be evaluated.
     #[must_use]
     pub const fn by_flag(reason: Reason, flag_error: bool) -> Self {
-        Self { reason, flag_error, subject: None }
+        Self { reason, flag_error, provider: None, subject: None }
+    }
+
+    /// The token's signature is not this provider's.
+    #[must_use]
+    pub fn by_keys(reason: Reason, provider: &str) -> Self {
+        let unknown = reason == Reason::UnknownKey;
+        Self { provider: unknown.then(|| provider.into()), ..Self::new(reason) }
     }
 
     /// The request must name one organisation in this header.

@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::claims::Document;
-use crate::decision::Reason;
+use crate::decision::{Reason, Refusal};
 use crate::identity::Verified;
 use crate::json::Json;
 use crate::policy::wire::Algorithm;
@@ -42,27 +42,27 @@ pub fn verify(
     source: SourceId,
     providers: &Providers,
     verifier: &dyn Verifier,
-) -> Result<Verified, Reason> {
+) -> Result<Verified, Refusal> {
     let jws = CompactJws::parse(token)?;
     let claims = Document::parse(&jws.payload)?;
     let issuer = claims.get("iss").and_then(Json::as_str).ok_or(Reason::UnknownIssuer)?;
     let provider = providers.by_issuer(issuer).ok_or(Reason::UnknownIssuer)?;
     if !provider.sources.contains(&source) {
-        return Err(Reason::MisplacedToken);
+        return Err(Reason::MisplacedToken.into());
     }
     if !provider.algorithms.contains(&jws.algorithm) {
-        return Err(Reason::UnsupportedAlgorithm);
+        return Err(Reason::UnsupportedAlgorithm.into());
     }
-    check_signature(&jws, provider, verifier)?;
+    check_signature(&jws, provider, verifier).map_err(|reason| Refusal::by_keys(reason, &provider.name))?;
     if !provider.audiences.is_empty() && !claims.is_for(&provider.audiences)? {
-        return Err(Reason::WrongAudience);
+        return Err(Reason::WrongAudience.into());
     }
     if !provider.required_claims.iter().all(|requirement| claims.meets(requirement)) {
-        return Err(Reason::MissingClaim);
+        return Err(Reason::MissingClaim.into());
     }
     let verified = claims.verified(provider)?;
     if providers.denies(claims.token_id()?, &verified.identity) {
-        Err(Reason::DeniedToken)
+        Err(Reason::DeniedToken.into())
     } else {
         Ok(verified)
     }

@@ -35,6 +35,9 @@ pub enum Found<'a> {
     NoModule,
 }
 
+/// The one route of a module that lists none: everything below its namespace.
+pub const EVERYTHING: &str = "/{*path}";
+
 /// Why a pattern cannot be added.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PatternError {

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Api;
 use crate::counts::seconds;
+use crate::running::Reported;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl Metrics {
         api.keeper.counts().register(own);
         api.writer.counts().register(own);
         api.fleet.answers().register(own);
+        registry.register_collector(Box::new(Reported(Arc::clone(&api.fleet))));
         let of_process = registry.sub_registry_with_prefix("process");
         of_process.register_with_unit("cpu", "Time on processors", Unit::Seconds, process.cpu.clone());
         of_process.register_with_unit(

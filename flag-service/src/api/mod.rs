@@ -2,6 +2,7 @@
 //! every refusal a problem document, but for OFREP, which has its own words.
 
 mod apply;
+mod calls;
 mod emergency;
 mod events;
 mod explain;
@@ -84,6 +85,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(emergency::disable))
         .routes(routes!(emergency::restore))
         .routes(routes!(modules::list, modules::post))
+        .routes(routes!(calls::metrics))
         .routes(routes!(modules::get, modules::put, modules::delete))
         .routes(routes!(providers::list))
         .routes(routes!(providers::get, providers::put, providers::delete))

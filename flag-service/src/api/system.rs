@@ -18,6 +18,7 @@ use crate::blame;
 use crate::jwks::Keeping;
 use crate::model::change::read;
 use crate::model::{Change, Settings};
+use crate::running::{Health, RunningStatus};
 use crate::store::{Chain, Entry};
 use crate::xds::fleet::NodeStatus;
 
@@ -162,7 +163,9 @@ struct Status {
     warnings: usize,
     /// Issuers' keys that are fetched, by provider
     jwks: BTreeMap<String, Keeping>,
-    envoys: Vec<NodeStatus>,
+    envoys: Vec<Envoy>,
+    /// How each module fares, as Envoys find it
+    health: BTreeMap<String, Health>,
 }
 
 /// The service, and the Envoys that follow it.
@@ -180,28 +183,37 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
         providers: head.state.providers.len(),
         warnings: head.warnings().count(),
         jwks: api.keeper.all(),
-        envoys: nodes(&api).await,
+        envoys: envoys_at(&api, head.revision).await,
+        health: api.fleet.running().health(),
     };
     tagged(head.revision, &status)
 }
 
 /// The Envoys, and who caused what they refuse. That is the store's to say: while it is away, the
 /// refusals are told without.
-async fn nodes(api: &Api) -> Vec<NodeStatus> {
+async fn envoys_at(api: &Api, revision: u64) -> Vec<Envoy> {
     let mut nodes = api.fleet.nodes();
     if let Err(error) = blame::attribute(&mut nodes, api.writer.store()).await {
         tracing::debug!("refusals cannot be attributed: {error}");
     }
-    nodes
+    let envoys = nodes.into_iter().map(|node| {
+        let accepted = node.types.get("ecds").and_then(|policy| policy.acked.as_ref());
+        let lag = accepted.map(|accepted| revision.saturating_sub(accepted.revision));
+        let running = api.fleet.running().envoy(&node.id);
+        Envoy { node, lag, running }
+    });
+    envoys.collect()
 }
 
-/// An Envoy, and how far behind it is.
+/// An Envoy, how far behind it is, and what it does.
 #[derive(Serialize, ToSchema)]
 struct Envoy {
     #[serde(flatten)]
     node: NodeStatus,
     /// How many revisions have been made since the policy that it has accepted; none where it has none
     lag: Option<u64>,
+    /// What it reports of itself; none where it reports nothing to this process
+    running: Option<RunningStatus>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -210,18 +222,15 @@ struct Envoys {
     revision: u64,
 }
 
-/// The Envoys that are or were connected: what each was sent, has accepted and refused, and its lag.
+/// The Envoys that are or were connected: what each was sent, has accepted and refused, its lag, and what it
+/// reports of itself.
 ///
-/// To accept is not to run: an Envoy answers for its main thread.
+/// To accept is not to run: an Envoy answers for its main thread. What its workers decide by is in `running`.
 #[utoipa::path(get, path = "/api/v1/envoys", tag = "service", responses((status = 200, body = Envoys), Reading))]
 pub(super) async fn envoys(State(api): State<Api>) -> Response {
     let revision = api.writer.head().revision;
-    let envoys = nodes(&api).await.into_iter().map(|node| {
-        let accepted = node.types.get("ecds").and_then(|policy| policy.acked.as_ref());
-        let lag = accepted.map(|accepted| revision.saturating_sub(accepted.revision));
-        Envoy { node, lag }
-    });
-    axum::Json(Envoys { envoys: envoys.collect(), revision }).into_response()
+    let envoys = envoys_at(&api, revision).await;
+    axum::Json(Envoys { envoys, revision }).into_response()
 }
 
 #[derive(Serialize, ToSchema)]

@@ -20,11 +20,12 @@ pub(super) async fn run(client: &Client) -> Result<(), Failure> {
                 when(&envoy["since_ms"]),
                 // The policy is what an operator means by "has it arrived".
                 text(&envoy["types"]["ecds"]["acked"]["revision"]),
+                runs(&envoy["running"]),
                 text(&envoy["lag"]),
                 refusals(&envoy["types"]),
             ]
         });
-        table(["ENVOY", "STATE", "SINCE (UTC)", "REVISION", "BEHIND", "REFUSED"], rows)
+        table(["ENVOY", "STATE", "SINCE (UTC)", "REVISION", "RUNS", "BEHIND", "REFUSED"], rows)
     })
 }
 
@@ -36,6 +37,22 @@ pub(super) fn state(envoy: &Value) -> &'static str {
         (false, _) => "gone",
         (true, true) => "refuses",
         (true, false) => "connected",
+    }
+}
+
+/// The revision by which workers decide, and which of them do otherwise; empty where nothing is reported.
+pub(super) fn runs(running: &Value) -> String {
+    let workers = items(running, "workers");
+    let newest = workers.iter().filter_map(|worker| worker["revision"].as_u64()).max();
+    let others = workers.iter().filter(|worker| worker["state"] != "current").map(|worker| {
+        let (worker, state, revision) = (&worker["worker"], text(&worker["state"]), &worker["revision"]);
+        format!("worker {worker} is {state}: {revision}")
+    });
+    let others = others.collect::<Vec<_>>().join(", ");
+    match newest {
+        Some(newest) if others.is_empty() => newest.to_string(),
+        Some(newest) => format!("{newest} ({others})"),
+        None => String::new(),
     }
 }
 

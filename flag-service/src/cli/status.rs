@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::client::{Client, Failure, warn};
-use super::envoys::{refusals, state};
+use super::envoys::{refusals, runs, state};
 use super::output::{items, table, text};
 
 pub(super) async fn run(client: &Client) -> Result<(), Failure> {
@@ -18,11 +18,27 @@ pub(super) async fn run(client: &Client) -> Result<(), Failure> {
             // The policy is what an operator means by "has it arrived".
             let policy = &envoy["types"]["ecds"];
             let accepted = text(&policy["acked"]["revision"]);
-            [text(&envoy["id"]), state(envoy).to_owned(), accepted, refusals(&envoy["types"])]
+            let runs = runs(&envoy["running"]);
+            [text(&envoy["id"]), state(envoy).to_owned(), accepted, runs, refusals(&envoy["types"])]
         });
-        let envoys = table(["ENVOY", "STATE", "ACCEPTED REVISION", "REFUSED"], envoys);
-        format!("{service}\n{}\n{envoys}", keys(&answer["jwks"]))
+        let envoys = table(["ENVOY", "STATE", "ACCEPTED REVISION", "RUNS", "REFUSED"], envoys);
+        format!("{service}\n{}\n{envoys}{}", keys(&answer["jwks"]), ill(&answer["health"]))
     })
+}
+
+/// Modules that do not fare well, as Envoys find them.
+fn ill(health: &Value) -> String {
+    let modules = health.as_object().into_iter().flatten();
+    let ill = modules.filter(|(_, health)| health["status"] == "degraded" || health["status"] == "unhealthy");
+    let ill = ill.map(|(module, health)| {
+        let endpoints = format!("{} of {}", health["healthy_endpoints"], health["endpoints"]);
+        [module.clone(), text(&health["status"]), endpoints, text(&health["unconnected"])]
+    });
+    let ill: Vec<[String; 4]> = ill.collect();
+    if ill.is_empty() {
+        return String::new();
+    }
+    format!("\n\n{}", table(["MODULE", "HEALTH", "ENDPOINTS IN USE", "UNCONNECTED (1 MIN)"], ill))
 }
 
 /// Providers whose keys cannot be fetched, a line each.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
+use envoy_types::pb::io::prometheus::client::MetricFamily;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,6 +16,7 @@ use super::protocol::{Push, Verdict};
 use super::snapshot::Kind;
 use crate::blame::Cause;
 use crate::counts::Answers;
+use crate::running::Running;
 
 /// Nodes remembered. Beyond it the one that has been away the longest is forgotten; nodes that are
 /// connected never are (their number is bounded by the streams the server takes).
@@ -28,6 +30,7 @@ const ERROR_BYTES: usize = 2000;
 pub struct Fleet {
     nodes: Mutex<BTreeMap<String, Entry>>,
     answers: Answers,
+    running: Running,
 }
 
 /// One node, for the status API. Times are milliseconds since the Unix epoch.
@@ -102,6 +105,17 @@ impl Fleet {
         &self.answers
     }
 
+    /// What nodes report of themselves.
+    #[must_use]
+    pub const fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// Notes that a node opened a stream to report on.
+    pub(super) fn reports(self: &Arc<Self>, id: &str) -> Report {
+        Report { fleet: Arc::clone(self), id: id.to_owned(), stream: self.running.opened(id) }
+    }
+
     /// Notes that a node opened a stream; it is noted as gone when the session is dropped.
     pub(super) fn connect(self: &Arc<Self>, node: &Node) -> Session {
         let mut nodes = self.lock();
@@ -138,6 +152,27 @@ impl Fleet {
     }
 }
 
+/// One open stream on which a node reports.
+#[derive(Debug)]
+pub(super) struct Report {
+    fleet: Arc<Fleet>,
+    id: String,
+    stream: u64,
+}
+
+impl Report {
+    /// Takes what it says.
+    pub(super) fn hear(&self, families: &[MetricFamily]) {
+        self.fleet.running.hear(&self.id, self.stream, families);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.fleet.running.closed(&self.id);
+    }
+}
+
 /// One open stream of one node.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -171,6 +206,9 @@ impl Session {
             acked.inc()
         };
         let Some(error) = error else {
+            if *kind == Kind::Extension {
+                self.fleet.running.accepted(&self.id, push.revision);
+            }
             self.update(*kind, |status| {
                 status.acked = Some(push.into());
                 status.nacked = None;

@@ -7,6 +7,7 @@ pub mod gate;
 mod ledger;
 mod protocol;
 mod refusal;
+mod reports;
 mod role;
 mod service;
 pub mod snapshot;
@@ -64,6 +65,7 @@ pub async fn serve(
         loop {
             let published = current.borrow_and_update().clone();
             if let Some(published) = published {
+                fleet.running().follow(&published);
                 publish.send_replace(Some(Arc::new(translate::translate(&published, &data_plane))));
                 sleep_until(Instant::now() + REST).await;
             }
@@ -74,7 +76,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = serve_streams(STREAMS, listener, snapshots, fleet, gate, shutdown) => served,
+        served = serve_streams(STREAMS, listener, snapshots, Arc::clone(&fleet), gate, shutdown) => served,
         () = translate => Ok(()),
     }
 }
@@ -105,11 +107,12 @@ async fn serve_streams(
 ) -> Result<(), tonic::transport::Error> {
     let role = Arc::new(Role::default());
     let (stop, stopping) = watch::channel(false);
+    let reports = reports::service(Arc::clone(&fleet), gate.clone(), stopping.clone(), streams);
     let discovery = Discovery::new(Arc::clone(&role), fleet, gate, stopping, streams);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_routes(discovery.routes())
+        .add_routes(discovery.routes().add_service(reports))
         .serve_with_incoming_shutdown(listener.incoming(), async {
             shutdown.await;
             // An open stream would hold the server, which waits for all of them.

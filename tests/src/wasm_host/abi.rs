@@ -8,6 +8,7 @@ use wasmi::{Caller, Error, Extern, ExternType, Linker, Memory, Module, Val};
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
+const CAS_MISMATCH: u32 = 8;
 const INTERNAL_FAILURE: u32 = 10;
 
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -171,6 +172,23 @@ impl<'a> Guest<'a> {
             }
             ("proxy_increment_metric", &[id, by]) => Ok(self.metric(id, |value| value + u64::from(by))),
             ("proxy_record_metric", &[id, value]) => Ok(self.metric(id, |_| value.into())),
+            ("proxy_get_shared_data", &[key, size, at, length, version]) => {
+                let key = self.text(key, size)?;
+                let Some((value, known)) = self.world().shared.get(&key).cloned() else {
+                    return Ok(NOT_FOUND);
+                };
+                self.write(version, &known.to_le_bytes())?;
+                self.give(&value, at, length)
+            }
+            ("proxy_set_shared_data", &[key, size, value, length, version]) => {
+                let (key, value) = (self.text(key, size)?, self.bytes(value, length)?);
+                let known = self.world().shared.get(&key).map_or(0, |(_, known)| *known);
+                if version != 0 && version != known {
+                    return Ok(CAS_MISMATCH);
+                }
+                self.world().shared.insert(key, (value, known + 1));
+                Ok(OK)
+            }
             ("random_get", &[at, length]) => self.write(at, &vec![7; length as usize]).map(|()| 0),
             ("environ_sizes_get" | "args_sizes_get", &[count, size]) => {
                 self.write(count, &[0; 4])?;

@@ -43,6 +43,8 @@ struct World {
     properties: BTreeMap<String, Vec<u8>>,
     reply: Option<LocalReply>,
     metrics: Vec<(String, u64)>,
+    /// What the VMs of one Envoy share, with the version of each value.
+    shared: BTreeMap<String, (Vec<u8>, u32)>,
     log: Vec<String>,
     calls: BTreeMap<String, usize>,
 }
@@ -125,6 +127,7 @@ impl WasmHost {
             properties: BTreeMap::new(),
             reply: None,
             metrics: Vec::new(),
+            shared: BTreeMap::new(),
             log: Vec::new(),
             calls: BTreeMap::new(),
         };

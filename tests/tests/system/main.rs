@@ -35,6 +35,7 @@
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
 //! - `rotation`: issuers' keys that are fetched, rotated and out of reach.
 //! - `routing`: where requests go, by caller, flag and path.
+//! - `running`: what Envoys report of themselves, as the flag service tells it.
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
 //! - `transparent`: what passes, passes as without the filter.
 //! - `vectors`: the frozen bucketing vectors, in Envoy.
@@ -69,6 +70,7 @@ mod resilience;
 mod rollout;
 mod rotation;
 mod routing;
+mod running;
 mod static_variant;
 mod transparent;
 mod vectors;

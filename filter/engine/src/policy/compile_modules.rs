@@ -6,7 +6,7 @@ use super::compile::{CLUSTER, CLUSTER_RULE, NAME, NAME_RULE, Problems, is_name};
 use super::upstream::{check_retry, check_timeout, rewrite, router_headers};
 use super::wire::{self, Auth, Level, WhenOff};
 use super::{Asked, Effect, Module, Policy, Route};
-use crate::route::PatternError;
+use crate::route::{EVERYTHING, PatternError};
 use crate::tenant::Tenant;
 
 impl Policy {
@@ -48,7 +48,7 @@ impl Policy {
             hash_by: module.hash_by,
         });
 
-        let everything = [wire::Route { path: "/{*path}".into(), ..wire::Route::default() }];
+        let everything = [wire::Route { path: EVERYTHING.into(), ..wire::Route::default() }];
         let routes = if module.routes.is_empty() { &everything[..] } else { &module.routes };
         let gates = self.gates(&module.gates, &format!("{at}.gates"), problems);
         for (number, route) in routes.iter().enumerate() {

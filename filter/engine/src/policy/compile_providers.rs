@@ -43,6 +43,7 @@ pub(super) fn compile_providers(
         problems.check(&format!("{at}.algorithms"), algorithms, "at least one algorithm is required");
         check_claims(provider, &at, problems);
         let compiled = Provider {
+            name: provider.name.as_str().into(),
             audiences: provider.audiences.iter().map(|audience| audience.as_str().into()).collect(),
             algorithms: provider.algorithms.clone(),
             leeway_seconds: provider.leeway_seconds,

@@ -65,6 +65,8 @@ struct Denied {
 /// One issuer.
 #[derive(Debug)]
 pub struct Provider {
+    /// Unique name.
+    pub name: Box<str>,
     /// Accepted audiences; none means any.
     pub audiences: Vec<Box<str>>,
     /// Accepted algorithms.

@@ -43,6 +43,8 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_define_metric",
     "proxy_increment_metric",
     "proxy_record_metric",
+    "proxy_get_shared_data",
+    "proxy_set_shared_data",
     // What Rust's standard library asks of its system.
     "args_get",
     "args_sizes_get",

@@ -33,14 +33,20 @@ pub(super) const ACCESS_LOG: &[(&str, &str)] = &[
     ("revision", "%FILTER_STATE(wasm.rampart.revision:PLAIN)%"),
 ];
 
-/// Tags of the counts. Module and route are the policy's words, the decision is the filter's, and the
-/// code is a number: nothing a client sends, and no organisation, makes a series.
-pub(super) const TAGS: [(&str, &str); 4] = [
+/// Tags of the counts. Module, route and arm are the policy's words, the decision is the filter's, and the
+/// code is a number: nothing a client sends, and no organisation, makes a series. The arm is the cluster
+/// that an effect chose, where one did.
+pub(super) const TAGS: [(&str, &str); 5] = [
     ("module", "%FILTER_STATE(wasm.rampart.module:PLAIN)%"),
     ("decision", "%FILTER_STATE(wasm.rampart.decision:PLAIN)%"),
+    ("arm", "%FILTER_STATE(wasm.rampart.arm:PLAIN)%"),
     ("route", "%FILTER_STATE(wasm.rampart.route:PLAIN)%"),
     ("code", "%RESPONSE_CODE%"),
 ];
+
+/// From the request's first byte to the response's last, in microseconds: Envoy's `%DURATION%` is in
+/// milliseconds, and most requests take less.
+const MICROSECONDS: &str = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%";
 
 /// Most series of either kind; a request that would need one more is not counted.
 const SERIES: u32 = 20_000;
@@ -66,29 +72,37 @@ pub(super) fn lines() -> AccessLog {
     }
 }
 
-/// How many requests, and how long they took: by module and decision, and the count by route and code
-/// too. A histogram is dearer than a counter by two orders.
+/// How many requests, and how long they took: by module and arm, and in sums by route too. A histogram is
+/// dearer than a counter by two orders. What nothing has counted for long is forgotten where the bootstrap
+/// says when.
 pub(super) fn stats() -> AccessLog {
     let stat = |name: &str, tags: &[(&str, &str)]| config::Stat {
         name: name.to_owned(),
         tags: tags.iter().map(|(name, format)| tag(name, format)).collect(),
     };
-    let [module, decision, ..] = TAGS;
+    let [module, decision, arm, route, _] = TAGS;
+    let counter = |stat| config::Counter { stat: Some(stat), ..config::Counter::default() };
     let limit = Some(UInt32Value { value: SERIES });
     let stats = Stats {
         stats_scope: Some(Scope {
             prefix: NAME.to_owned(),
             max_counters: limit,
             max_histograms: limit,
+            enable_eviction: true,
             ..Scope::default()
         }),
-        counters: vec![config::Counter {
-            stat: Some(stat("requests", &TAGS)),
-            value_fixed: Some(UInt64Value { value: 1 }),
-            ..config::Counter::default()
-        }],
+        counters: vec![
+            config::Counter {
+                value_fixed: Some(UInt64Value { value: 1 }),
+                ..counter(stat("requests", &TAGS))
+            },
+            config::Counter {
+                value_format: MICROSECONDS.to_owned(),
+                ..counter(stat("duration_us", &[module, decision, arm, route]))
+            },
+        ],
         histograms: vec![config::Histogram {
-            stat: Some(stat("duration", &[module, decision])),
+            stat: Some(stat("duration", &[module, decision, arm])),
             unit: config::histogram::Unit::Milliseconds.into(),
             value_format: "%DURATION%".to_owned(),
         }],
