@@ -33,7 +33,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A server on a free port.
 pub(super) struct Served {
-    address: String,
+    pub(super) address: String,
     revision: AtomicU64,
     pub(super) publish: watch::Sender<Option<Arc<Snapshot>>>,
     pub(super) fleet: Arc<Fleet>,

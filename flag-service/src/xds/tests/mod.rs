@@ -4,10 +4,12 @@
 //! - `client`: a server on a free port, and a bare client.
 //! - `rules`: the protocol's rules, one test each.
 //! - `outlines`: the scenarios of the public conformance suite, for every type, variant and service.
+//! - `reports`: what clients report of themselves.
 //! - this file: what is said of the fleet, and how streams end.
 
 mod client;
 mod outlines;
+mod reports;
 mod rules;
 
 use tokio::time::timeout;
