@@ -102,6 +102,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         served.context("the API")
     };
     let xds = async {
+        let fleet = Arc::clone(&fleet);
         let gate = if options.xds_auth { Gate::guarded(writer.current()) } else { Gate::open() };
         let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, gate, stopped());
         let served = served.await;
@@ -126,6 +127,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         served = async { tokio::try_join!(api, xds, flagd, signals) } => served.map(drop),
         () = writer.follow() => Ok(()),
         () = keeper.run() => Ok(()),
+        () = fleet.running().unknown_keys(|provider| keeper.unknown_key(provider)) => Ok(()),
         () = follow(api_tls) => Ok(()),
         () = follow(xds_tls) => Ok(()),
     }

@@ -47,6 +47,8 @@ pub struct Running {
     started: Instant,
     started_ms: u64,
     state: Mutex<State>,
+    /// Tokens signed with a key that is not known, by provider.
+    unknown_keys: watch::Sender<BTreeMap<Arc<str>, u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +59,6 @@ struct State {
     envoys: BTreeMap<String, Envoy>,
     traffic: Traffic,
     refused: BTreeMap<String, u64>,
-    unknown_keys: BTreeMap<Arc<str>, watch::Sender<u64>>,
     streams: u64,
     messages: u64,
     unjudged: u64,
@@ -98,7 +99,8 @@ impl Default for Running {
     fn default() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Self { started: Instant::now(), started_ms, state: Mutex::default() }
+        let unknown_keys = watch::channel(BTreeMap::new()).0;
+        Self { started: Instant::now(), started_ms, state: Mutex::default(), unknown_keys }
     }
 }
 
@@ -115,6 +117,10 @@ impl Running {
         let mut state = self.lock();
         state.published = Some(Arc::clone(published));
         if let Some(names) = names {
+            self.unknown_keys.send_if_modified(|counts| {
+                counts.retain(|provider, _| names.provider(provider).is_some());
+                false
+            });
             state.rename(names);
         }
     }
@@ -173,8 +179,8 @@ impl Running {
             unjudged: state.unjudged,
             ..Sums::default()
         };
-        let told = state.unknown_keys.iter().map(|(provider, told)| (provider.to_string(), *told.borrow()));
-        sums.unknown_keys = told.collect();
+        let told = self.unknown_keys.borrow();
+        sums.unknown_keys = told.iter().map(|(provider, count)| (provider.to_string(), *count)).collect();
         sums.dropped = state.dropped.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
         for envoy in state.envoys.values().filter(|envoy| envoy.open > 0 && envoy.heard.is_some()) {
             sums.reporting += 1;
@@ -203,13 +209,20 @@ impl Running {
         clusters.map(|(module, cluster)| (module.to_string(), judge(&cluster))).collect()
     }
 
-    /// How many tokens Envoys have seen that name a key which the provider does not have: it changes with
-    /// the next one, which is a reason to fetch the provider's keys.
-    #[must_use]
-    pub fn unknown_keys(&self, provider: &str) -> watch::Receiver<u64> {
-        let mut state = self.lock();
-        let name = state.names.provider(provider).unwrap_or_else(|| provider.into());
-        state.unknown_keys.entry(name).or_default().subscribe()
+    /// Names each provider for which an Envoy has seen a token of a key that it does not have, as that is
+    /// reported, for as long as it is polled. What is reported meanwhile is told once.
+    pub async fn unknown_keys(&self, mut tell: impl FnMut(&str)) {
+        let mut counts = self.unknown_keys.subscribe();
+        let mut told = counts.borrow_and_update().clone();
+        while counts.changed().await.is_ok() {
+            let newest = counts.borrow_and_update().clone();
+            for (provider, count) in &newest {
+                if told.get(provider) != Some(count) {
+                    tell(provider);
+                }
+            }
+            told = newest;
+        }
     }
 
     /// A moment of this process, in milliseconds since the Unix epoch.
@@ -247,7 +260,17 @@ impl Running {
     /// Takes a report, or a part of one.
     pub(crate) fn hear(&self, id: &str, stream: u64, families: &[MetricFamily]) {
         let now = self.now();
-        self.lock().hear(id, stream, families, now);
+        let mut unknown_keys = Vec::new();
+        self.lock().hear(id, stream, families, now, &mut unknown_keys);
+        if unknown_keys.is_empty() {
+            return;
+        }
+        self.unknown_keys.send_modify(|counts| {
+            for (provider, count) in unknown_keys {
+                let sum = counts.entry(provider).or_default();
+                *sum = sum.saturating_add(count);
+            }
+        });
     }
 
     fn now(&self) -> Duration {
@@ -266,9 +289,6 @@ impl State {
         self.names = names;
         self.traffic.keep(&self.names);
         let names = &self.names;
-        // Whoever waits for a provider that is not there yet has not gone.
-        self.unknown_keys
-            .retain(|provider, told| names.provider(provider).is_some() || told.receiver_count() > 0);
         for envoy in self.envoys.values_mut() {
             envoy.endpoints.retain(|cluster, _| names.cluster(cluster).is_some());
         }
@@ -285,7 +305,15 @@ impl State {
         self.envoys.entry(id.to_owned()).or_default()
     }
 
-    fn hear(&mut self, id: &str, stream: u64, families: &[MetricFamily], now: Duration) {
+    /// What it says of unknown keys is for others to be told.
+    fn hear(
+        &mut self,
+        id: &str,
+        stream: u64,
+        families: &[MetricFamily],
+        now: Duration,
+        unknown_keys: &mut Vec<(Arc<str>, u64)>,
+    ) {
         self.messages += 1;
         let timestamp = families.iter().find_map(|family| family.metric.first()?.timestamp_ms);
         let newest = self.envoy(id).stream == stream;
@@ -294,6 +322,13 @@ impl State {
         }
         for sample in families.iter().flat_map(samples) {
             let kept = match sample {
+                Ok(Sample::UnknownKeys { provider, count }) => match self.names.provider(provider) {
+                    Some(provider) => {
+                        unknown_keys.extend((count > 0).then_some((provider, count)));
+                        Ok(())
+                    }
+                    None => Err(Dropped::Unknown),
+                },
                 Ok(sample) => self.keep(id, newest, sample, now),
                 Err(sample::Malformed) => Err(Dropped::Malformed),
             };
@@ -334,7 +369,8 @@ impl State {
                 self.unjudged = self.unjudged.saturating_add(count);
             }
             Sample::Refused { reason, count } => self.refused(reason, count)?,
-            Sample::UnknownKeys { provider, count } => self.unknown_key(provider, count)?,
+            // Told apart before.
+            Sample::UnknownKeys { .. } => {}
             // An older stream, of the same Envoy or of another that calls itself so.
             _ if !newest => {}
             Sample::Workers { count } => envoy.concurrency = Some(count),
@@ -364,15 +400,6 @@ impl State {
         }
         let sum = self.refused.entry(reason.to_owned()).or_default();
         *sum = sum.saturating_add(count);
-        Ok(())
-    }
-
-    fn unknown_key(&mut self, provider: &str, count: u64) -> Result<(), Dropped> {
-        let provider = self.names.provider(provider).ok_or(Dropped::Unknown)?;
-        if count > 0 {
-            let told = self.unknown_keys.entry(provider).or_default();
-            told.send_modify(|total| *total = total.saturating_add(count));
-        }
         Ok(())
     }
 }

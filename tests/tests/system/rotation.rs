@@ -78,6 +78,23 @@ fn keys_are_rotated_under_load_and_no_valid_token_is_refused() {
 }
 
 #[test]
+fn a_key_that_nobody_has_told_of_is_fetched_when_a_token_names_it() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        stack.roll_out("100").await?;
+        stack.served_by(&stack.token(EARLY)?, "analytics-core v1").await?;
+        // The issuer changes over without a word, and nobody asks for a refresh.
+        let new = Key::p256("new")?;
+        stack.issuer.publish(&[&new]);
+        let token = new.sign(&stack.issuer.claims(EARLY, &["read_analytics", "view_dashboard"]))?;
+        let client = stack.client()?;
+        ensure!(client.get(ROUTE, Some(&token)).await?.status == 401, "it was known already");
+        stack.served_by(&token, "analytics-core v1").await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn an_issuer_that_is_away_costs_nobody_anything() {
     system_test(async |dir| {
         let stack = Stack::seeded(dir).await?;

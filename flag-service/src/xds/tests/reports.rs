@@ -243,21 +243,24 @@ async fn the_servers_end_ends_reports_too() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_wakes_whoever_waits_for_its_provider() {
+async fn an_unknown_key_is_told_to_whoever_waits_and_nothing_new_is_no_news() {
     let served = served().await;
-    let mut told = served.fleet.running().unknown_keys("p");
-    let mut other = served.fleet.running().unknown_keys("q");
-    told.mark_unchanged();
+    let (sender, mut told) = mpsc::channel(8);
+    let fleet = Arc::clone(&served.fleet);
+    tokio::spawn(async move {
+        let tell = |provider: &str| sender.try_send(provider.to_owned()).unwrap();
+        fleet.running().unknown_keys(tell).await;
+    });
     let mut envoy = Reporter::open(&served, "one").await;
-    envoy.report(vec![family("wasmcustom.rampart.unknown_key", &[("provider", "p")], 2.0, true)]).await;
-    timeout(DEADLINE, told.changed()).await.expect("to be told").unwrap();
-    assert_eq!(*told.borrow_and_update(), 2);
-    assert!(!other.has_changed().unwrap());
-    // Nothing new is no news.
-    envoy.report(vec![family("wasmcustom.rampart.unknown_key.p", &[], 0.0, true)]).await;
-    heard(&served, 3).await;
-    assert!(!told.has_changed().unwrap());
-    drop(other.borrow_and_update());
+    for (name, count) in [("unknown_key.p", 0.0), ("unknown_key.p", 2.0), ("unknown_key.q", 1.0)] {
+        envoy.report(vec![family(&format!("wasmcustom.rampart.{name}"), &[], count, true)]).await;
+    }
+    assert_eq!(timeout(DEADLINE, told.recv()).await.expect("to be told").unwrap(), "p");
+    let sums = heard(&served, 4).await;
+    assert_eq!(sums.unknown_keys, [("p".to_owned(), 2)].into());
+    envoy.report(vec![family("wasmcustom.rampart.unknown_key", &[("provider", "p")], 1.0, true)]).await;
+    assert_eq!(timeout(DEADLINE, told.recv()).await.expect("to be told again").unwrap(), "p");
+    assert!(told.is_empty());
 }
 
 #[tokio::test]
