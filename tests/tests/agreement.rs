@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use rampart_engine::{
     decide::{Context, decide},
-    decision::{Decision, Forward, Place},
+    decision::{Arm, Decision, Forward, Place},
     identity::Identity,
     policy::{
         Policy,
@@ -84,6 +84,8 @@ impl Answer {
                 headers.extend(hash_key(forward).map(|key| ("envoy.hashable_string".to_owned(), key)));
                 state.push(("decision", forward.arm.as_str().to_owned()));
                 state.push(("organisation", organisation));
+                let chosen = forward.arm == Arm::Module && *forward.place.module.cluster != *forward.cluster;
+                state.extend(chosen.then(|| ("arm", forward.cluster.to_owned())));
                 state.extend((!flags.is_empty()).then_some(("flags", flags)));
             }
             Decision::Refuse(refusal, _) => {

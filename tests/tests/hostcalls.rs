@@ -353,7 +353,72 @@ fn refusals_are_counted_by_their_reason_and_each_metric_is_defined_once() -> Res
     };
     assert_eq!(counted("rampart.refused.unknown_module"), 50);
     assert_eq!(counted("rampart.refused.malformed_token"), 50);
-    assert_eq!(after.values().sum::<u64>() - before.values().sum::<u64>(), 100, "{after:?}");
+    let counts = |metrics: &BTreeMap<String, u64>| -> u64 {
+        let counts = metrics.iter().filter(|(name, _)| !name.starts_with("rampart.worker_"));
+        counts.map(|(_, value)| value).sum()
+    };
+    assert_eq!(counts(&after) - counts(&before), 100, "{after:?}");
+    Ok(())
+}
+
+#[test]
+fn a_worker_tells_its_revision_when_that_changes_and_that_it_lives_once_a_second() -> Result<()> {
+    const TELLING: &str = "proxy_record_metric";
+    let mut world = World::configured()?;
+    let token = world.token("alice")?;
+    let told = |world: &World| {
+        let value = |name: &str| {
+            world.host.metrics().iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+        };
+        (value("rampart.worker_revision.0"), value("rampart.worker_decided.0"))
+    };
+    world.policy["revision"] = json!(41);
+    anyhow::ensure!(world.host.configure(world.policy.to_string().as_bytes())?);
+    assert_eq!(told(&world), (Some(0), Some(NOW)), "nothing was decided by it yet");
+    assert_eq!(world.get(REPORTS, &token)?.calls_of(TELLING), 1);
+    assert_eq!(told(&world), (Some(41), Some(NOW)));
+    // Whatever becomes of a request, and whatever it is for, it was decided.
+    for (second, path, token) in [
+        (1, REPORTS, &*token),
+        (2, REPORTS, "a.b.c"),
+        (3, "/api/v1/modules/v1/nowhere", ""),
+        (4, "/outside", ""),
+    ] {
+        world.host.set_time(NOW + second);
+        assert_eq!(world.get(path, token)?.calls_of(TELLING), 1, "{path}");
+        assert_eq!(told(&world), (Some(41), Some(NOW + second)));
+        assert_eq!(world.get(path, token)?.calls_of(TELLING), 0, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn where_nothing_is_shared_workers_have_no_number_and_serve() -> Result<()> {
+    let mut world = World::new()?;
+    world.host.withhold("proxy_get_shared_data");
+    world.configure()?;
+    let token = world.token("alice")?;
+    assert_eq!(world.get(REPORTS, &token)?.property("rampart.decision"), Some("module"));
+    assert!(world.host.metrics().iter().all(|(name, _)| !name.starts_with("rampart.worker_")));
+    Ok(())
+}
+
+#[test]
+fn an_unknown_key_is_counted_under_its_provider_and_no_other_refusal_is() -> Result<()> {
+    let mut world = World::configured()?;
+    let stranger = Key::p256("stranger")?.sign(&world.claims("alice"))?;
+    let mut others = world.claims("alice");
+    others["iss"] = json!("https://elsewhere.example");
+    let elsewhere = world.key.sign(&others)?;
+    for _ in 0..3 {
+        for token in [&*stranger, &*elsewhere, "a.b.c"] {
+            assert!(world.get(REPORTS, token)?.reply.is_some());
+        }
+    }
+    let name = world.policy["providers"][0]["name"].as_str().context("no name")?;
+    let counted = world.host.metrics().iter().filter(|(name, _)| name.starts_with("rampart.unknown_key."));
+    let counted: Vec<(String, u64)> = counted.cloned().collect();
+    assert_eq!(counted, [(format!("rampart.unknown_key.{name}"), 3)]);
     Ok(())
 }
 

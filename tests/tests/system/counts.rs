@@ -45,7 +45,9 @@ fn requests_are_counted_by_module_decision_route_and_code() {
         ensure!(client.get(&path, None).await?.status == 401);
         let series = |decision: &str, code: u16| {
             let route = "route=\"/analytics/{subject}\"";
-            format!("requests{{module=\"analytics_core\",decision=\"{decision}\",{route},code=\"{code}\"}}")
+            format!(
+                "requests{{module=\"analytics_core\",decision=\"{decision}\",arm=\"\",{route},code=\"{code}\"}}"
+            )
         };
         counted(&stack.envoy, &series("module", 200), 3).await?;
         counted(&stack.envoy, &series("legacy", 200), 2).await?;
@@ -74,8 +76,8 @@ fn requests_are_counted_and_timed_without_the_flag_service() {
             ensure!(client.get(&format!("/outside/{number}"), None).await?.status == 200);
         }
         let none = r#"module="",decision="#;
-        counted(&envoy, &format!(r#"requests{{{none}"",route="",code="404"}}"#), 3).await?;
-        counted(&envoy, &format!(r#"requests{{{none}"pass",route="",code="200"}}"#), 3).await?;
-        counted(&envoy, &format!(r#"duration_count{{{none}"pass"}}"#), 3).await
+        counted(&envoy, &format!(r#"requests{{{none}"",arm="",route="",code="404"}}"#), 3).await?;
+        counted(&envoy, &format!(r#"requests{{{none}"pass",arm="",route="",code="200"}}"#), 3).await?;
+        counted(&envoy, &format!(r#"duration_count{{{none}"pass",arm=""}}"#), 3).await
     });
 }
