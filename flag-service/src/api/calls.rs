@@ -57,17 +57,23 @@ struct Entry {
     /// From 0 to 1
     success_rate: f64,
     #[serde(flatten)]
-    detail: Option<Detail>,
+    detail: Detail,
 }
 
-#[derive(Serialize, ToSchema)]
+/// All of it only where it is asked for.
+#[derive(Serialize, ToSchema, Default)]
 #[schema(as = CallsDetail)]
 struct Detail {
-    last_access: String,
-    calls_last_minute: u64,
-    errors_last_minute: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_access: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_last_minute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_last_minute: Option<u64>,
     /// By what served (`module`, `legacy`, the cluster that an effect chose; empty: refused), and by status
-    arms: BTreeMap<String, BTreeMap<u16, u64>>,
+    /// (0: the client left before there was one)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arms: Option<BTreeMap<String, BTreeMap<u16, u64>>>,
     /// Of the last minute, in milliseconds; by module only
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<Latency>,
@@ -110,11 +116,11 @@ pub(super) async fn metrics(
             let calls = running.by_module().into_iter().filter(|(module, _)| !module.is_empty());
             let told = calls.map(|(module, calls)| {
                 let mut entry = entry(calls);
-                if let Some(detail) = &mut entry.detail {
-                    detail.health = health.get(&module).cloned();
+                if wanted.detail {
+                    entry.detail.health = health.get(&module).cloned();
                     let recent = running.last_minute(&module);
                     let [p50_ms, p95_ms, p99_ms] = [0.5, 0.95, 0.99].map(|share| recent.quantile(share));
-                    detail.latency = Some(Latency { p50_ms, p95_ms, p99_ms });
+                    entry.detail.latency = Some(Latency { p50_ms, p95_ms, p99_ms });
                 }
                 (module, entry)
             });
@@ -139,17 +145,22 @@ impl Entry {
             error_count: calls.failed,
             avg_duration_ms: part(total, 0.0),
             success_rate: part(calls.count.saturating_sub(calls.failed) as f64, 1.0),
-            detail: detail.then(|| {
-                let asked = i64::try_from(running.unix_ms(calls.asked)).unwrap_or(i64::MAX);
-                Detail {
-                    last_access: Timestamp::from_millisecond(asked).unwrap_or_default().to_string(),
-                    calls_last_minute: calls.recent.0,
-                    errors_last_minute: calls.recent.1,
-                    arms: calls.arms,
-                    latency: None,
-                    health: None,
-                }
-            }),
+            detail: if detail { Detail::new(running, calls) } else { Detail::default() },
+        }
+    }
+}
+
+impl Detail {
+    fn new(running: &running::Running, calls: running::Calls) -> Self {
+        let asked = i64::try_from(running.unix_ms(calls.asked)).unwrap_or(i64::MAX);
+        let (recent, failed) = calls.recent;
+        Self {
+            last_access: Some(Timestamp::from_millisecond(asked).unwrap_or_default().to_string()),
+            calls_last_minute: Some(recent),
+            errors_last_minute: Some(failed),
+            arms: Some(calls.arms),
+            latency: None,
+            health: None,
         }
     }
 }

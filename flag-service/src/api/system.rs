@@ -196,13 +196,20 @@ async fn envoys_at(api: &Api, revision: u64) -> Vec<Envoy> {
     if let Err(error) = blame::attribute(&mut nodes, api.writer.store()).await {
         tracing::debug!("refusals cannot be attributed: {error}");
     }
-    let envoys = nodes.into_iter().map(|node| {
+    let mut reports = api.fleet.running().envoys();
+    let mut envoys: Vec<Envoy> = Vec::new();
+    for node in nodes {
         let accepted = node.types.get("ecds").and_then(|policy| policy.acked.as_ref());
         let lag = accepted.map(|accepted| revision.saturating_sub(accepted.revision));
-        let running = api.fleet.running().envoy(&node.id);
-        Envoy { node, lag, running }
-    });
-    envoys.collect()
+        let running = reports.remove(&node.id);
+        envoys.push(Envoy { node, lag, running });
+    }
+    // They follow another process, or none, and report to this one.
+    envoys.extend(reports.into_iter().map(|(id, running)| {
+        let node = NodeStatus { id, since_ms: running.heard_ms, ..NodeStatus::default() };
+        Envoy { node, lag: None, running: Some(running) }
+    }));
+    envoys
 }
 
 /// An Envoy, how far behind it is, and what it does.

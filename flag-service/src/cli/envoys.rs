@@ -79,3 +79,20 @@ fn cause(cause: &Value) -> String {
         actor => format!("{} by {actor}", words.join(" ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::runs;
+
+    #[test]
+    fn what_workers_run_is_one_number_unless_they_disagree() {
+        let worker = |worker: u32, revision: u64, state: &str| json!({"worker": worker, "revision": revision, "state": state});
+        let told = |workers: &[Value]| runs(&json!({"workers": workers}));
+        assert_eq!(told(&[worker(0, 8, "current"), worker(1, 8, "current")]), "8");
+        assert_eq!(told(&[worker(0, 8, "current"), worker(1, 7, "behind")]), "8 (worker 1 is behind: 7)");
+        assert_eq!(told(&[worker(2, 7, "idle")]), "7 (worker 2 is idle: 7)");
+        assert_eq!((told(&[]), runs(&Value::Null)), (String::new(), String::new()));
+    }
+}

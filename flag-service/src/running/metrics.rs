@@ -47,7 +47,7 @@ impl Collector for Reported {
             let buckets = durations.bounds.iter().zip(durations.up_to.iter().zip(below));
             let mut buckets: Vec<(f64, u64)> =
                 buckets.map(|(bound, (up_to, below))| (bound / 1000.0, up_to - below)).collect();
-            buckets.push((f64::MAX, durations.count - durations.up_to.last().copied().unwrap_or(0)));
+            buckets.push((f64::INFINITY, durations.count - durations.up_to.last().copied().unwrap_or(0)));
             let labels = [("module", &**module), ("arm", &**arm)];
             let mut metric = family.encode_family(&labels)?;
             metric.encode_histogram::<[(&str, &str); 0]>(

@@ -125,18 +125,16 @@ impl Running {
         }
     }
 
-    /// What an Envoy does, if it has reported anything.
+    /// What each Envoy does that has reported anything, by id.
     #[must_use]
-    pub fn envoy(&self, id: &str) -> Option<RunningStatus> {
-        self.lock().envoys.get(id)?.running(self.now(), |at| self.unix_ms(at))
-    }
-
-    /// The Envoys that have reported anything.
-    #[must_use]
-    pub fn envoys(&self) -> Vec<String> {
+    pub fn envoys(&self) -> BTreeMap<String, RunningStatus> {
+        let now = self.now();
         let state = self.lock();
-        let heard = state.envoys.iter().filter(|(_, envoy)| envoy.heard.is_some());
-        heard.map(|(id, _)| id.clone()).collect()
+        let told = state
+            .envoys
+            .iter()
+            .filter_map(|(id, envoy)| Some((id.clone(), envoy.running(now, |at| self.unix_ms(at))?)));
+        told.collect()
     }
 
     /// Calls of all Envoys together: by module and route.

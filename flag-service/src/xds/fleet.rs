@@ -34,7 +34,7 @@ pub struct Fleet {
 }
 
 /// One node, for the status API. Times are milliseconds since the Unix epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NodeStatus {
     /// `node.id` of its bootstrap. A claim, not an identity.
     pub id: String,
@@ -120,14 +120,7 @@ impl Fleet {
     pub(super) fn connect(self: &Arc<Self>, node: &Node) -> Session {
         let mut nodes = self.lock();
         let entry = nodes.entry(node.id.clone()).or_insert_with(|| Entry {
-            status: NodeStatus {
-                id: node.id.clone(),
-                cluster: String::new(),
-                agent: String::new(),
-                connected: false,
-                since_ms: 0,
-                types: BTreeMap::new(),
-            },
+            status: NodeStatus { id: node.id.clone(), ..NodeStatus::default() },
             streams: 0,
         });
         entry.streams += 1;

@@ -24,6 +24,7 @@
 //! - `openapi`: what the API says of itself.
 //! - `people`: who joins and leaves, and one organisation or subject across all flags.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
+//! - `running`: what is told of what Envoys report.
 //! - `schema`: databases of other versions.
 //! - `segments`: lists of organisations that flags name.
 //! - `sync`: what an application gets that evaluates flags itself.
@@ -54,6 +55,7 @@ mod ofrep;
 mod openapi;
 mod people;
 pub(crate) mod process;
+mod running;
 mod schema;
 mod segments;
 pub(crate) mod support;

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 /// A running service; it stops with the test's runtime.
 pub(crate) struct Service {
     pub(crate) writer: Arc<Writer>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) url: String,
     pub(crate) dir: TempDir,
@@ -64,7 +65,7 @@ impl Service {
         tokio::spawn(async move { fetching.run().await });
         let api = Api {
             writer: Arc::clone(&writer),
-            fleet,
+            fleet: Arc::clone(&fleet),
             keeper: Arc::clone(&keeper),
             stopping,
             access,
@@ -72,7 +73,7 @@ impl Service {
         };
         let router = router(api).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async { axum::serve(listener, router).await });
-        Self { writer, keeper, url, dir, local, http: reqwest::Client::new(), running }
+        Self { writer, fleet, keeper, url, dir, local, http: reqwest::Client::new(), running }
     }
 
     pub(crate) fn revision(&self) -> u64 {

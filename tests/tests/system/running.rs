@@ -82,6 +82,19 @@ fn as_many_calls_are_told_as_were_made() {
         ensure!(modules == ["analytics_core"], "{top}");
         counted(&stack, r#"rampart_requests_total{module="analytics_core",arm="module",code="5xx"} 4"#)
             .await?;
+        // Every call is timed once: histograms too come as increments.
+        eventually(SOON, "as many durations as calls", async || {
+            let text = stack.service.client()?.get("/metrics", None).await?.text();
+            let sum = |name: &str| -> Result<u64> {
+                let of = format!(r#"rampart_{name}{{module="analytics_core",arm="module""#);
+                let values = text.lines().filter(|line| line.starts_with(&of));
+                values.map(|line| Ok(line.rsplit(' ').next().context("no value")?.parse::<u64>()?)).sum()
+            };
+            let (calls, timed) = (sum("requests_total")?, sum("request_duration_seconds_count")?);
+            ensure!(calls > 30 && calls == timed, "{calls} calls, {timed} timed");
+            Ok(())
+        })
+        .await?;
         let metrics = stack.service.client()?.get("/metrics", None).await?.text();
         ensure!(!metrics.contains("rampart_reports_dropped_total{"), "{metrics}");
         Ok(())

@@ -201,7 +201,7 @@ async fn whatever_is_reported_no_more_is_kept_than_the_policy_names() {
     assert_eq!(calls(&served), []);
     assert!(sums.refused.len() <= 64, "{}", sums.refused.len());
     let running = served.fleet.running();
-    assert!(running.envoy("one").unwrap().workers.len() <= 256);
+    assert!(running.envoys()["one"].workers.len() <= 256);
     assert_eq!(running.health().keys().collect::<Vec<_>>(), ["m"]);
     // Codes that there are not, of a route that there is.
     let codes: Vec<String> = (0..2_000).map(|code| code.to_string()).collect();
@@ -284,7 +284,7 @@ async fn a_worker_that_decides_by_an_older_policy_than_its_envoy_accepted_is_tol
         for second in 0.. {
             envoy.report(workers(f64::from(second))).await;
             heard(&served, u64::try_from(second).unwrap() + 2).await;
-            let workers = running.envoy("a").unwrap().workers;
+            let workers = running.envoys()["a"].workers.clone();
             if workers.iter().any(|worker| worker.state == WorkerState::Behind) {
                 return workers;
             }
