@@ -61,7 +61,32 @@ impl Stack {
         stack.add_development_issuer(dir).await?;
         stack.roll_out("25").await?;
         stack.served_by(&stack.token(EARLY)?, "analytics-core v1").await?;
+        stack.workers_follow(1).await?;
         Ok(stack)
+    }
+
+    /// Waits until the flag service has heard of at least so many workers, and all of them decide by the
+    /// newest revision.
+    ///
+    /// # Errors
+    ///
+    /// When they do not in time.
+    pub async fn workers_follow(&self, least: usize) -> Result<()> {
+        eventually(SOON, "workers that decide by the newest revision", async || {
+            // Each takes its share of connections.
+            for _ in 0..8 {
+                self.client()?.get("/outside", None).await?;
+            }
+            let body: Value = self.service.client()?.get("/api/v1/envoys", None).await?.json()?;
+            let told = body.pointer("/envoys/0/running/workers").and_then(Value::as_array);
+            let told = told.context("nothing is reported")?;
+            let follows =
+                |worker: &Value| worker["revision"] == body["revision"] && worker["state"] == "current";
+            ensure!(told.len() >= least && told.iter().all(follows), "{body:#}");
+            Ok(())
+        })
+        .await
+        .map(drop)
     }
 
     /// Sets up provider, flags, modules and the legacy application, with [`FLAG`] at 0 %, and waits

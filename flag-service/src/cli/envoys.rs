@@ -40,8 +40,11 @@ pub(super) fn state(envoy: &Value) -> &'static str {
     }
 }
 
-/// The revision by which workers decide, and which of them do otherwise; empty where nothing is reported.
+/// The revision by which workers decide, and which of them do otherwise; empty where none has decided anything.
 pub(super) fn runs(running: &Value) -> String {
+    if running.is_null() {
+        return "not reported".to_owned();
+    }
     let workers = items(running, "workers");
     let newest = workers.iter().filter_map(|worker| worker["revision"].as_u64()).max();
     let others = workers.iter().filter(|worker| worker["state"] != "current").map(|worker| {
@@ -93,6 +96,6 @@ mod tests {
         assert_eq!(told(&[worker(0, 8, "current"), worker(1, 8, "current")]), "8");
         assert_eq!(told(&[worker(0, 8, "current"), worker(1, 7, "behind")]), "8 (worker 1 is behind: 7)");
         assert_eq!(told(&[worker(2, 7, "idle")]), "7 (worker 2 is idle: 7)");
-        assert_eq!((told(&[]), runs(&Value::Null)), (String::new(), String::new()));
+        assert_eq!((&*told(&[]), &*runs(&Value::Null)), ("", "not reported"));
     }
 }

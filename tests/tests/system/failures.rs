@@ -271,7 +271,7 @@ fn a_grpc_caller_is_refused_in_grpcs_terms() {
 fn every_counter_that_operators_are_told_to_watch_is_there() {
     system_test(async |dir| {
         let text = fs::read_to_string(paths::repository().join("docs/monitoring.md"))?;
-        let (envoys, _) = text.split_once("The flag service counts itself").context("two parts")?;
+        let (envoys, _) = text.split_once("## What Envoys report").context("two parts")?;
         let rows = envoys.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
         // Series of requests and refusals are there once they count; other tests see them do so.
         let names: Vec<&str> = rows.filter(|name| !name.contains("rampart_")).collect();

@@ -108,24 +108,10 @@ fn the_revision_that_decides_on_each_worker_is_told() {
         for percentage in ["40", "60"] {
             stack.roll_out(percentage).await?;
             stack.served_by(&stack.token(EARLY)?, "analytics-core v1").await?;
-            let workers = "/envoys/0/running/workers";
-            eventually(SOON, "both workers", async || {
-                // Each takes its share of connections.
-                for _ in 0..8 {
-                    stack.client()?.get("/outside", None).await?;
-                }
-                let body = get(&stack, "/api/v1/envoys").await?;
-                let told = body.pointer(workers).and_then(Value::as_array).context("nothing is reported")?;
-                ensure!(told.len() == 2, "{body:#}");
-                for worker in told {
-                    ensure!(
-                        worker["revision"] == body["revision"] && worker["state"] == "current",
-                        "{body:#}"
-                    );
-                }
-                Ok(())
-            })
-            .await?;
+            stack.workers_follow(2).await?;
+            let envoys = get(&stack, "/api/v1/envoys").await?;
+            let workers = envoys.pointer("/envoys/0/running/workers").and_then(Value::as_array);
+            ensure!(workers.is_some_and(|workers| workers.len() == 2), "{envoys:#}");
         }
         let status = stack.service.cli(&["status"]).await?.ok()?;
         let revision = get(&stack, "/api/v1/envoys").await?["revision"].to_string();
