@@ -252,9 +252,18 @@ async fn an_unknown_key_is_told_to_whoever_waits_and_nothing_new_is_no_news() {
         fleet.running().unknown_keys(tell).await;
     });
     let mut envoy = Reporter::open(&served, "one").await;
-    for (name, count) in [("unknown_key.p", 0.0), ("unknown_key.p", 2.0), ("unknown_key.q", 1.0)] {
-        envoy.report(vec![family(&format!("wasmcustom.rampart.{name}"), &[], count, true)]).await;
+    let unknown = |provider: &str, count: f64| {
+        vec![family(&format!("wasmcustom.rampart.unknown_key.{provider}"), &[], count, true)]
+    };
+    envoy.report(unknown("p", 0.0)).await;
+    envoy.report(unknown("q", 1.0)).await;
+    heard(&served, 3).await;
+    for _ in 0..10 {
+        // Whoever waits has been woken, were there news.
+        tokio::task::yield_now().await;
     }
+    assert!(told.is_empty());
+    envoy.report(unknown("p", 2.0)).await;
     assert_eq!(timeout(DEADLINE, told.recv()).await.expect("to be told").unwrap(), "p");
     let sums = heard(&served, 4).await;
     assert_eq!(sums.unknown_keys, [("p".to_owned(), 2)].into());
