@@ -13,7 +13,7 @@ use super::fleet::Fleet;
 use super::gate::{Entry, Gate};
 
 /// Largest message, in bytes. Envoy sends what it has in parts of as many metrics as its configuration says;
-/// 500, as in ours, are some 100 kB, and the first message carries a node of 60 kB.
+/// 500, as in ours, are some 60 kB, and the first message carries a node of 60 kB.
 const LARGEST: usize = 2 << 20;
 
 /// Hears what Envoys report.
