@@ -97,8 +97,8 @@ impl Issuers {
                     verified.check_time(now).map_err(Denial::Token)?;
                     return issuer.principal(&verified.identity);
                 }
-                Err(Reason::UnknownIssuer) => {}
-                Err(reason) => denial = Denial::Token(reason),
+                Err(refusal) if refusal.reason == Reason::UnknownIssuer => {}
+                Err(refusal) => denial = Denial::Token(refusal.reason),
             }
         }
         Err(denial)

@@ -10,22 +10,26 @@ use envoy_types::pb::envoy::service::metrics::v3::stream_metrics_message::Identi
 use envoy_types::pb::io::prometheus::client::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily,
 };
+use rampart::tls::Listener;
 use rampart::xds;
+use rampart::xds::gate::Gate;
 use rampart::xds::translate::DataPlane;
 use rampart_tests::wait::{SOON, eventually};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tonic::{Code, Request};
 
 use crate::support::Service;
 
 const METRICS: &str = "/api/v1/module-management/modules/metrics";
 
-/// Where Envoys report to this service.
-async fn listen(service: &Service) -> SocketAddr {
+/// Where Envoys that this gate lets in report to this service.
+async fn listen(service: &Service, gate: Gate) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let listener = Listener::new(listener, None).unwrap();
     let (current, fleet) = (service.writer.current(), Arc::clone(&service.fleet));
-    tokio::spawn(xds::serve(listener, current, DataPlane::default(), fleet, std::future::pending()));
+    tokio::spawn(xds::serve(listener, current, DataPlane::default(), fleet, gate, std::future::pending()));
     address
 }
 
@@ -110,7 +114,7 @@ async fn service() -> (Service, SocketAddr) {
     let other = json!({"version": "v2", "namespace": "other"});
     service.module("other", other).await.ok();
     service.module("analytics_core", json!({"routes": routes, "effects": effect})).await.ok();
-    let to = listen(&service).await;
+    let to = listen(&service, Gate::open()).await;
     (service, to)
 }
 
@@ -219,4 +223,27 @@ async fn an_envoy_that_reports_nothing_is_told_so() {
     let told = &envoys["envoys"][0];
     assert_eq!((&told["id"], &told["connected"], &told["lag"]), (&json!("one"), &json!(false), &Value::Null));
     assert_eq!((&told["running"]["workers"], &told["running"]["unjudged"]), (&json!([]), &json!(0)));
+}
+
+#[tokio::test]
+async fn an_envoy_reports_as_the_node_that_it_proves_to_be() {
+    let service = Service::start().await;
+    let to = listen(&service, Gate::guarded(service.writer.current())).await;
+    let key = service.key("edge", "envoy").await;
+    let reported = async |node: &str, key: Option<&str>| {
+        let node = Some(Node { id: node.to_owned(), ..Node::default() });
+        let identifier = Some(Identifier { node });
+        let message = StreamMetricsMessage { identifier, ..StreamMetricsMessage::default() };
+        let mut request = Request::new(tokio_stream::once(message));
+        if let Some(key) = key {
+            request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        }
+        let mut client = MetricsServiceClient::connect(format!("http://{to}")).await.unwrap();
+        client.stream_metrics(request).await.map_or_else(|status| status.code(), |_| Code::Ok)
+    };
+    assert_eq!(reported("edge-1", None).await, Code::Unauthenticated);
+    assert_eq!(reported("edge-2", Some(&key)).await, Code::PermissionDenied);
+    let told = service.get("/api/v1/envoys").await.ok();
+    assert_eq!(told["envoys"], json!([]), "{told}");
+    assert_eq!(reported("edge-1", Some(&key)).await, Code::Ok);
 }

@@ -162,14 +162,19 @@ fn an_envoy_with_a_key_is_let_in_until_the_key_is_revoked() {
         service.start().await?;
         let create = ["key", "create", "edge", "--role", "envoy", "--node", "envoy-*"];
         let key = service.cli(&create).await?.ok()?;
-        let metadata = format!(
-            "    - initial_metadata:\n      - key: authorization\n        value: Bearer {}\n      envoy_grpc:",
-            key.trim()
-        );
-        let config = bootstrap("bootstrap.yaml", &service, dir)?.replace("    - envoy_grpc:", &metadata);
+        let metadata = format!("initial_metadata: [{{ key: authorization, value: Bearer {} }}]", key.trim());
+        let config = bootstrap("bootstrap.yaml", &service, dir)?
+            .replace("    - envoy_grpc:", &format!("    - {metadata}\n      envoy_grpc:"))
+            .replace("    grpc_service:\n", &format!("    grpc_service:\n      {metadata}\n"));
         let mut envoy = Envoy::start(dir, &config, 1).await?;
         envoy.ready().await?;
         ensure!(envoy.stat("control_plane.connected_state").await? == 1);
+        eventually(SOON, "its reports", async || {
+            let status = service.cli(&["status"]).await?.ok()?;
+            ensure!(status.contains("envoy-1") && !status.contains("not reported"), "{status}");
+            Ok(())
+        })
+        .await?;
         service.cli(&["key", "revoke", "edge"]).await?.ok()?;
         eventually(SOON, "the end of the stream", async || {
             ensure!(envoy.stat("control_plane.connected_state").await? == 0);
