@@ -9,6 +9,7 @@ pub mod counts;
 pub mod flagd;
 pub mod head;
 pub mod imported;
+mod initial;
 pub mod jwks;
 pub mod model;
 pub mod published;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::access::{self, Access, LocalKey};
 use crate::api::{self, Api};
 use crate::flagd::{self, Door};
+use crate::initial;
 use crate::jwks::{Client, Keeper};
 use crate::store::{Database, Store};
 use crate::tls::{self, Certificates, Listener};
@@ -59,6 +60,10 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let store = Store::open(&options.database).await.with_context(place)?;
     let writer = Writer::start(store).await.map_err(explain).with_context(place)?;
     let writer = Arc::new(writer);
+    // What the environment gets wrong is no reason not to serve what is there.
+    if let Err(error) = initial::seed(&writer, std::env::vars_os()).await {
+        tracing::error!("the flags that the environment names are not made: {error}");
+    }
     let fleet = Arc::new(Fleet::default());
     let authorities = options.jwks_ca.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?;
     let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&authorities)?));

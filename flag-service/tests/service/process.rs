@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rampart::tls;
 use reqwest::Client;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, Command};
@@ -95,6 +96,54 @@ async fn two_processes_on_one_database_follow_each_other() {
 }
 
 #[tokio::test]
+async fn the_environment_gives_flags_their_first_values_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let serving = async |variables: &[(&str, &str)]| {
+        let arguments = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0"];
+        let mut serve = command(dir.path(), "", &arguments);
+        start({
+            serve.envs(variables.iter().copied());
+            serve
+        })
+        .await
+    };
+    let switches = async |serve: &Serve| {
+        let arguments = ["flag", "list", "--output", "json"];
+        let listed = run(dir.path(), &serve.url, &arguments).await.stdout;
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let flags = listed["flags"].as_array().unwrap().clone();
+        let on = |flag: &&Value| flag["percentage"] == 100 && flag["no_organisation"] == true;
+        (
+            flags.len(),
+            flags.iter().filter(on).map(|flag| flag["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+        )
+    };
+    let serve = serving(&[("MESSAGING_RETRY_LOGIC", "True"), ("MESSAGING_ALERTING", "false")]).await;
+    let (made, on) = switches(&serve).await;
+    assert_eq!((made, on.len()), (22, 9), "nine of the preset's are on, one more and one less: {on:?}");
+    assert!(on.contains(&"RETRY_LOGIC_ENABLED".to_owned()) && !on.contains(&"ALERTING_ENABLED".to_owned()));
+    let killed = run(dir.path(), &serve.url, &["disable-all", "--reason", "it burns"]).await;
+    assert_eq!(killed.code, Some(0), "{}", killed.stderr);
+    let kills = run(dir.path(), &serve.url, &["flag", "list"]).await.stdout;
+    assert_eq!(kills.matches(" killed ").count(), 19, "three are there for safety: {kills}");
+    let set = ["flag", "set", "RETRY_LOGIC_ENABLED", "--percentage", "5"];
+    assert_eq!(run(dir.path(), &serve.url, &set).await.code, Some(0));
+    let history = run(dir.path(), &serve.url, &["history"]).await.stdout;
+    assert!(history.contains("first values of MESSAGING_* in the environment"), "{history}");
+    serve.stop().await;
+
+    // What an operator has changed since stays.
+    let serve = serving(&[("MESSAGING_RETRY_LOGIC", "true"), ("MESSAGING_TYPO", "true")]).await;
+    let kept = run(dir.path(), &serve.url, &["flag", "get", "RETRY_LOGIC_ENABLED", "--output", "json"]).await;
+    let kept: Value = serde_json::from_str(&kept.stdout).unwrap();
+    assert_eq!(json!([kept["percentage"], kept["killed"]]), json!([5, true]));
+    let revision = run(dir.path(), &serve.url, &["history", "--output", "json"]).await.stdout;
+    let revision: Value = serde_json::from_str(&revision).unwrap();
+    assert_eq!(revision["changes"][0]["revision"], 3);
+    serve.stop().await;
+}
+
+#[tokio::test]
 async fn what_keeps_it_from_starting_is_said_once_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -179,7 +228,12 @@ async fn serve(dir: &Path) -> Serve {
 pub(crate) async fn serve_with(dir: &Path, options: &[&str]) -> Serve {
     let arguments = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0"];
     let arguments = [&arguments, options].concat();
-    let mut process = command(dir, "", &arguments).stderr(Stdio::piped()).spawn().unwrap();
+    start(command(dir, "", &arguments)).await
+}
+
+/// Starts it, and waits until it serves.
+async fn start(mut serve: Command) -> Serve {
+    let mut process = serve.stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut line = String::new();
     while !line.contains("serving") {
