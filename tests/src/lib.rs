@@ -5,6 +5,7 @@ pub mod arbitrary;
 pub mod certificates;
 pub mod client;
 pub mod corpus;
+pub mod delta;
 pub mod envoy;
 pub mod grpc_client;
 pub mod issuer;

@@ -156,3 +156,37 @@ fn status_field(id: u32, field: &str) -> Result<u64> {
     let number = line.and_then(|line| line.split_whitespace().next());
     Ok(number.ok_or_else(|| anyhow!(io::Error::from(io::ErrorKind::NotFound)))?.parse()?)
 }
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    /// Time of its threads, in microseconds.
+    pub cpu_us: f64,
+    /// Memory that it has now, in KiB.
+    pub rss_kib: f64,
+}
+
+impl Used {
+    /// What this process has used so far.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process.
+    pub fn by(process: u32) -> Result<Self> {
+        let mut cpu_ns = 0_u64;
+        for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            cpu_ns += text.split_whitespace().next().context("schedstat")?.parse::<u64>()?;
+        }
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let rss_kib = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(Self { cpu_us: cpu_ns as f64 / 1e3, rss_kib })
+    }
+
+    /// What was used between.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self { cpu_us: self.cpu_us - earlier.cpu_us, rss_kib: self.rss_kib - earlier.rss_kib }
+    }
+}
