@@ -278,8 +278,21 @@ pub(super) fn put_flag(state: &mut State, mut flag: Flag) -> Result<(), Refusal>
 
 /// Registers a module, new or not.
 pub(super) fn put_module(state: &mut State, module: Module) -> Result<(), Refusal> {
-    if module.endpoints.is_empty() {
-        return Err(malformed("endpoints", "a module runs somewhere: at least one host:port"));
+    match &module.cluster {
+        None if module.endpoints.is_empty() => {
+            return Err(malformed(
+                "endpoints",
+                "a module runs somewhere: at least one host:port, or a `cluster`",
+            ));
+        }
+        Some(_) if !module.endpoints.is_empty() => {
+            let problem = "a module has `endpoints`, or a `cluster` that Envoy has already, and not both";
+            return Err(malformed("cluster", problem));
+        }
+        Some(cluster) if Module::of_cluster(cluster).is_some() => {
+            return Err(malformed("cluster", "`module/…` are the clusters that the flag service pushes"));
+        }
+        _ => {}
     }
     state.modules.insert(module.id.clone(), Arc::new(module));
     Ok(())

@@ -1,4 +1,4 @@
-//! Which Envoy clusters effects may name: those that the flag service pushes, and those that the
+//! Which Envoy clusters modules and effects may name: those that the flag service pushes, and those that the
 //! operator says Envoy's bootstrap defines. A request for any other would get 503.
 
 use std::collections::HashSet;
@@ -15,6 +15,14 @@ impl State {
         let pushed = published.upstreams.iter().map(|upstream| &upstream.cluster);
         let provided: HashSet<&String> = pushed.chain(&self.settings.clusters).collect();
         let mut problems = Vec::new();
+        for (id, cluster) in
+            self.modules.values().filter_map(|module| Some((&module.id, module.cluster.as_ref()?)))
+        {
+            if !provided.contains(cluster) {
+                let field = format!("modules[{id}].cluster");
+                problems.push(Problem { field, problem: explain(cluster) });
+            }
+        }
         for (at, effect) in published.policy.modules.iter().flat_map(effects) {
             let changes = &effect.when_on;
             let mirror = changes.mirror.as_ref().map(|mirror| &mirror.cluster);
@@ -52,5 +60,42 @@ fn explain(cluster: &str) -> String {
             )
         }
         None => format!("there is no cluster `{cluster}`: {known}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::change::read;
+    use super::*;
+
+    fn state(clusters: &[&str], module: serde_json::Value) -> State {
+        let mut state = State::default();
+        let module: Module = read(module).unwrap();
+        state.modules.insert(module.id.clone(), Arc::new(module));
+        Arc::make_mut(&mut state.settings).clusters =
+            clusters.iter().map(|name| (*name).to_owned()).collect();
+        state
+    }
+
+    #[test]
+    fn a_module_of_anothers_cluster_is_sent_there_and_no_cluster_is_pushed() {
+        let state = state(&["theirs", "legacy"], json!({"id": "m", "cluster": "theirs"}));
+        let published = state.published(1);
+        assert_eq!(published.upstreams, []);
+        assert_eq!(published.policy.modules[0].cluster, "theirs");
+        assert_eq!(published.policy.legacy_cluster.as_deref(), Some("legacy"));
+        assert_eq!(state.unprovided(&published), []);
+    }
+
+    #[test]
+    fn a_cluster_that_nobody_vouches_for_is_told_with_its_place() {
+        let state = state(&["other"], json!({"id": "m", "cluster": "theirs"}));
+        let told = state.unprovided(&state.published(1));
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].field, "modules[m].cluster");
     }
 }

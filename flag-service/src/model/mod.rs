@@ -72,7 +72,8 @@ pub struct Settings {
     pub admin_roles: Vec<String>,
     /// Where the application runs that serves what modules do not. Empty: there is none.
     pub legacy: Vec<Endpoint>,
-    /// Clusters that Envoy's bootstrap defines, so that effects may name them: nobody else can know.
+    /// Clusters that Envoy has from elsewhere, so that modules and effects may name them: nobody else can
+    /// know. `legacy` among them serves what modules do not, where `legacy` names no place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,
     /// Who is refused though their token is good.
@@ -105,7 +106,9 @@ impl State {
     /// The policy and the clusters that follow from this state.
     #[must_use]
     pub fn published(&self, revision: u64) -> Published {
-        let legacy = (!self.settings.legacy.is_empty()).then(|| LEGACY.to_owned());
+        let pushed = !self.settings.legacy.is_empty();
+        let legacy = pushed || self.settings.clusters.iter().any(|cluster| cluster == LEGACY);
+        let legacy = legacy.then(|| LEGACY.to_owned());
         let policy = wire::Policy {
             schema: wire::SCHEMA,
             revision,
@@ -127,12 +130,13 @@ impl State {
                 .collect(),
             modules: self.modules.values().map(|module| module.to_wire()).collect(),
         };
-        let modules = self.modules.values().map(|module| Upstream {
+        let modules = self.modules.values().filter(|module| module.cluster.is_none());
+        let modules = modules.map(|module| Upstream {
             cluster: module.cluster(),
             endpoints: module.endpoints.clone(),
             hashed: module.hash_by.is_some(),
         });
-        let legacy = legacy.map(|cluster| Upstream {
+        let legacy = legacy.filter(|_| pushed).map(|cluster| Upstream {
             cluster,
             endpoints: self.settings.legacy.clone(),
             hashed: false,

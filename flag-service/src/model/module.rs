@@ -24,8 +24,13 @@ pub struct Module {
     /// Further namespaces, of the same version, that lead to the same routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// Where it runs.
+    /// Where it runs. Empty where `cluster` says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// The cluster that serves it, where that is not the flag service's to push but defined by whoever
+    /// configures Envoy. The settings' `clusters` name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Who may call its routes, unless a route says otherwise.
     #[serde(default)]
     pub auth: Auth,
@@ -62,10 +67,11 @@ pub struct Module {
 }
 
 impl Module {
-    /// The cluster's name: made from what the module is, so that it never passes to another.
+    /// The cluster's name: made from what the module is, so that it never passes to another, or the one
+    /// that somebody else defines.
     #[must_use]
     pub fn cluster(&self) -> String {
-        format!("module/{}/{}", self.id, self.version)
+        self.cluster.clone().unwrap_or_else(|| format!("module/{}/{}", self.id, self.version))
     }
 
     /// The module's id and version, when the cluster is a module's.

@@ -30,6 +30,11 @@ async fn a_value_that_does_not_fit_is_refused_with_its_field() {
     service.send("PUT", flag, &json!({"key": "y"})).await.refuses("key", "the path says `x`");
     let module = service.module("m", json!({"endpoints": []})).await.problem(422);
     assert_eq!(module["errors"][0]["field"], "endpoints");
+    let both = json!({"cluster": "theirs", "endpoints": ["127.0.0.1:9"]});
+    for module in [both, json!({"cluster": "module/m/v1", "endpoints": []})] {
+        let module = service.module("m", module).await.problem(422);
+        assert_eq!(module["errors"][0]["field"], "cluster");
+    }
     let module = service.module("m", json!({"endpoints": ["nowhere"]})).await.problem(422);
     assert_eq!(module["errors"][0]["field"], "endpoints[0]");
     assert_eq!(service.get("/api/v1/status").await.ok()["revision"], 1);

@@ -5,6 +5,7 @@
 //!
 //! - `harness`: the harness itself does what tests rely on.
 //! - `access`: Envoys prove which node they are; certificates change under running streams.
+//! - `attach`: `envoy/attach.yaml`, an Envoy that somebody else configures.
 //! - `attestation`: what a filter that is absent, broken or half configured means for a request.
 //! - `counts`: what Envoy counts of requests by what the filter decided.
 //! - `discovery`: filters that arrive, fail and are replaced while Envoy runs.
@@ -45,6 +46,7 @@
 //! file, listed here.
 
 mod access;
+mod attach;
 mod attestation;
 mod balancing;
 mod counts;

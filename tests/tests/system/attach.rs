@@ -1,0 +1,106 @@
+//! `envoy/attach.yaml`: an Envoy that somebody else configures takes the filter's policy and nothing else.
+
+use anyhow::{Context as _, Result, ensure};
+use rampart_tests::{
+    client::Client,
+    envoy::Envoy,
+    issuer::{AUDIENCE, Issuer},
+    paths,
+    ports::{Port, substitute},
+    seed::{EARLY, LATE},
+    service::{Service, ServicePorts},
+    upstream::Upstream,
+    wait::{SOON, eventually},
+    workdir::system_test,
+};
+use serde_json::json;
+use std::{fs, net::SocketAddr, path::Path};
+
+const REPORTS: &str = "/api/v1/modules/v1/analytics/reports";
+const FLAG: &str = "module_routing_enabled";
+
+/// The shipped configuration with these ports.
+fn config(listener: SocketAddr, upstreams: [&Upstream; 2], service: &Service) -> Result<String> {
+    let file = paths::repository().join("envoy/attach.yaml");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let [analytics, legacy] = upstreams.map(|upstream| upstream.address().port());
+    let xds = service.xds_address().port();
+    substitute(&text, &[(9901, 0), (10_000, listener.port()), (9001, analytics), (9000, legacy), (8081, xds)])
+}
+
+/// What an operator says: who vouches for callers, a flag, and that these clusters are there.
+async fn seed(service: &Service, issuer: &Issuer, dir: &Path) -> Result<()> {
+    let (url, jwks) = (issuer.url(), issuer.jwks_url());
+    let manifest = dir.join("analytics.json");
+    let module = json!({
+        "id": "analytics", "cluster": "analytics-v1",
+        "gates": [{"flag": FLAG, "when_off": "legacy"}], "routes": [{"path": "/reports"}],
+    });
+    fs::write(&manifest, module.to_string())?;
+    let manifest = manifest.display().to_string();
+    for command in [
+        &["settings", "set", "--cluster", "legacy"][..],
+        &["provider", "set", "main", "--issuer", &url, "--audience", AUDIENCE, "--jwks-uri", &jwks],
+        &["flag", "create", FLAG, "--percentage", "25"],
+    ] {
+        service.cli(command).await?.ok()?;
+    }
+    let register = ["module", "register", &manifest];
+    let refused = service.cli(&register).await?.refused()?;
+    ensure!(refused.contains("cluster: there is no cluster `analytics-v1`"), "{refused}");
+    let clusters = ["settings", "set", "--cluster", "analytics-v1", "--cluster", "legacy"];
+    service.cli(&clusters).await?.ok()?;
+    service.cli(&register).await?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn an_envoy_of_somebody_elses_takes_the_policy_and_nothing_else() {
+    system_test(async |dir| {
+        let issuer = Issuer::start().await?;
+        let (analytics, legacy) = (Upstream::start("analytics").await?, Upstream::start("legacy").await?);
+        let listener = Port::claim()?;
+        let mut service = Service::new(dir, ServicePorts::free()?);
+        service.start().await?;
+        seed(&service, &issuer, dir).await?;
+        let config = config(listener.address(), [&analytics, &legacy], &service)?;
+        let mut envoy = Envoy::start(dir, &config, 2).await?;
+        envoy.ready().await?;
+        envoy.accepts(listener.address()).await?;
+        let client = Client::new(listener.address())?;
+        let served = async |organisation: &str, by: &str| {
+            let token = issuer.token(organisation, &[])?;
+            eventually(SOON, by, async || {
+                let served = client.get(REPORTS, Some(&token)).await?.served_by();
+                ensure!(served == by, "{organisation}: {served}");
+                Ok(())
+            })
+            .await
+        };
+        served(EARLY, "analytics").await?;
+        served(LATE, "legacy").await?;
+        ensure!(client.get(REPORTS, None).await?.status == 401);
+        ensure!(client.get("/elsewhere", None).await?.served_by() == "legacy");
+
+        service.cli(&["flag", "set", FLAG, "--percentage", "100", "--wait"]).await?.ok()?;
+        served(LATE, "analytics").await?;
+        let fleet = service.cli(&["envoys", "--output", "json"]).await?.json()?;
+        let types = fleet.pointer("/envoys/0/types").and_then(|types| types.as_object());
+        let types: Vec<&String> = types.context("no Envoy")?.keys().collect();
+        ensure!(types == ["ecds"], "{fleet:#}");
+        let dump = envoy.config_dump().await?.to_string();
+        ensure!(!dump.contains("dynamic_active_clusters") && !dump.contains("dynamic_listeners"), "{dump}");
+        // It reports as any other.
+        eventually(SOON, "its reports", async || {
+            let metrics = service.client()?.get("/api/v1/module-management/modules/metrics", None).await?;
+            ensure!(metrics.text().contains("/reports"), "{}", metrics.text());
+            Ok(())
+        })
+        .await?;
+
+        service.cli(&["flag", "kill", FLAG]).await?.ok()?;
+        served(EARLY, "legacy").await?;
+        service.kill()?;
+        served(LATE, "legacy").await
+    });
+}
