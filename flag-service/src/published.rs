@@ -9,6 +9,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::Key;
+use crate::model::upstream::TrafficPolicy;
 
 /// A revision that the engine accepted and the store has made durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// Whether an organisation keeps its endpoint.
     pub hashed: bool,
+    /// How it is reached, and how much it bears.
+    pub traffic: TrafficPolicy,
 }
 
 /// A host (IP address or DNS name) and port, written `host:port`; `[::1]:80` for IPv6.
@@ -74,6 +77,14 @@ impl std::str::FromStr for Endpoint {
             return Err(refuse());
         }
         Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl Endpoint {
+    /// Whether its host is an address and no name.
+    #[must_use]
+    pub fn is_address(&self) -> bool {
+        self.host.parse::<std::net::IpAddr>().is_ok()
     }
 }
 

@@ -6,18 +6,33 @@ use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
     http::StatusCode,
+    serve::Listener,
 };
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use std::{
-    fmt::Write as _,
+    fmt::{Debug, Write as _},
+    io,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring::default_provider as ring_provider,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+    server::TlsStream,
+};
 
 const BODY_LIMIT: usize = 64 << 20;
 
@@ -28,6 +43,8 @@ pub struct Echo {
     pub name: String,
     /// The request's method.
     pub method: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
     /// The path as it came, still encoded.
     pub path: String,
     /// The query as it came, without its question mark.
@@ -68,6 +85,17 @@ struct Seen {
     failures: AtomicUsize,
 }
 
+impl Seen {
+    fn new(name: &str) -> Arc<Self> {
+        let (requests, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { name: name.to_owned(), requests, failures })
+    }
+
+    fn router(self: &Arc<Self>) -> Router {
+        Router::new().fallback(echo).with_state(Arc::clone(self))
+    }
+}
+
 impl Upstream {
     /// Starts an upstream on a free port.
     ///
@@ -75,9 +103,27 @@ impl Upstream {
     ///
     /// When no port can be bound.
     pub async fn start(name: &str) -> Result<Self> {
-        let (requests, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let state = Arc::new(Seen { name: name.to_owned(), requests, failures });
-        let server = Server::start(Router::new().fallback(echo).with_state(Arc::clone(&state))).await?;
+        let state = Seen::new(name);
+        let server = Server::start(state.router()).await?;
+        Ok(Self { server, state })
+    }
+
+    /// The same, encrypted: with this certificate and key (PEM files), by HTTP/2 or HTTP/1.1 as the client
+    /// prefers.
+    ///
+    /// # Errors
+    ///
+    /// When the files do not fit, or no port can be bound.
+    pub async fn start_encrypted(name: &str, cert: &Path, key: &Path) -> Result<Self> {
+        // An error means that it is so already.
+        let _ = ring_provider().install_default();
+        let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<_, _>>()?;
+        let config = ServerConfig::builder().with_no_client_auth();
+        let mut config = config.with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let state = Seen::new(name);
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let server = Server::start_on(state.router(), |listener| Encrypted { listener, acceptor }).await?;
         Ok(Self { server, state })
     }
 
@@ -117,6 +163,7 @@ async fn echo(State(seen): State<Arc<Seen>>, request: Request<Body>) -> Result<J
     Ok(Json(Echo {
         name: seen.name.clone(),
         method: head.method.to_string(),
+        version: format!("{:?}", head.version),
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         headers: head
@@ -153,8 +200,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(app: Router) -> Result<Self> {
+        Self::start_on(app, |listener| listener).await
+    }
+
+    async fn start_on<L: Listener<Addr: Debug>>(
+        app: Router,
+        on: impl FnOnce(TcpListener) -> L,
+    ) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a free port")?;
         let address = listener.local_addr()?;
+        let listener = on(listener);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 eprintln!("the server at {address} ended: {error}");
@@ -167,5 +222,29 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Connections that have shaken hands; those that do not are dropped.
+struct Encrypted {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }

@@ -57,7 +57,7 @@ pub(super) async fn get(State(api): State<Api>, Name(id): Name) -> Result<Respon
 )]
 pub(super) async fn post(State(api): State<Api>, meta: Meta, Body(body): Body) -> Result<Response, Problem> {
     let module: Module = read(body)?;
-    submit(&api, meta, &module.id.clone(), Change::PutModule(module)).await
+    submit(&api, meta, &module.id.clone(), Change::PutModule(Box::new(module))).await
 }
 
 /// Registers a module under its id.
@@ -73,7 +73,7 @@ pub(super) async fn put(
     meta: Meta,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    submit(&api, meta, &id, Change::PutModule(named(body, "id", &id)?)).await
+    submit(&api, meta, &id, Change::PutModule(Box::new(named(body, "id", &id)?))).await
 }
 
 /// Removes a module.

@@ -35,7 +35,7 @@ pub enum Change {
     /// Removes a flag.
     DeleteFlag(String),
     /// Registers a module, new or not.
-    PutModule(Module),
+    PutModule(Box<Module>),
     /// Removes a module.
     DeleteModule(String),
     /// Sets a provider, new or not.
@@ -206,7 +206,7 @@ impl Change {
                 drop(next.flags.remove(key).ok_or_else(|| state.missing(Kind::Flag, key))?);
                 forget(&mut next, key);
             }
-            Self::PutModule(module) => put_module(&mut next, module.clone())?,
+            Self::PutModule(module) => put_module(&mut next, Module::clone(module))?,
             Self::DeleteModule(id) => {
                 drop(next.modules.remove(id).ok_or_else(|| state.missing(Kind::Module, id))?);
             }
@@ -278,22 +278,7 @@ pub(super) fn put_flag(state: &mut State, mut flag: Flag) -> Result<(), Refusal>
 
 /// Registers a module, new or not.
 pub(super) fn put_module(state: &mut State, module: Module) -> Result<(), Refusal> {
-    match &module.cluster {
-        None if module.endpoints.is_empty() => {
-            return Err(malformed(
-                "endpoints",
-                "a module runs somewhere: at least one host:port, or a `cluster`",
-            ));
-        }
-        Some(_) if !module.endpoints.is_empty() => {
-            let problem = "a module has `endpoints`, or a `cluster` that Envoy has already, and not both";
-            return Err(malformed("cluster", problem));
-        }
-        Some(cluster) if Module::of_cluster(cluster).is_some() => {
-            return Err(malformed("cluster", "`module/…` are the clusters that the flag service pushes"));
-        }
-        _ => {}
-    }
+    super::upstream::check(&module)?;
     state.modules.insert(module.id.clone(), Arc::new(module));
     Ok(())
 }

@@ -12,6 +12,7 @@ mod module;
 mod naming;
 mod segment;
 mod tag;
+pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use wire::Provider;
 pub use crate::access::Key;
 use crate::access::{Issuer, Role};
 use crate::published::{Endpoint, Published, Upstream};
+use upstream::TrafficPolicy;
 
 /// The cluster of the application that modules replace.
 pub(crate) const LEGACY: &str = "legacy";
@@ -131,15 +133,12 @@ impl State {
             modules: self.modules.values().map(|module| module.to_wire()).collect(),
         };
         let modules = self.modules.values().filter(|module| module.cluster.is_none());
-        let modules = modules.map(|module| Upstream {
-            cluster: module.cluster(),
-            endpoints: module.endpoints.clone(),
-            hashed: module.hash_by.is_some(),
-        });
+        let modules = modules.map(|module| module.upstream());
         let legacy = legacy.filter(|_| pushed).map(|cluster| Upstream {
             cluster,
             endpoints: self.settings.legacy.clone(),
             hashed: false,
+            traffic: TrafficPolicy::default(),
         });
         let mut upstreams: Vec<Upstream> = modules.chain(legacy).collect();
         upstreams.sort_by(|a, b| a.cluster.cmp(&b.cluster));

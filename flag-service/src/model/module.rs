@@ -4,7 +4,8 @@ use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewr
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::published::Endpoint;
+use super::upstream::{CircuitBreakers, HealthCheck, OutlierDetection, Protocol, Tls, TrafficPolicy};
+use crate::published::{Endpoint, Upstream};
 
 /// A module. Its manifest, as the team writes it, is the same and may leave out what has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -31,6 +32,24 @@ pub struct Module {
     /// configures Envoy. The settings' `clusters` name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// What is spoken there.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
+    /// How connections there are encrypted. Unset: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// How long a connection may take to come about. Unset: 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout_ms: Option<u32>,
+    /// How endpoints are asked whether they are well. Unset: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// When an endpoint is left out for what it answered. Unset: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How much each Envoy asks of all endpoints at once. Unset: as Envoy has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breakers: Option<CircuitBreakers>,
     /// Who may call its routes, unless a route says otherwise.
     #[serde(default)]
     pub auth: Auth,
@@ -78,6 +97,23 @@ impl Module {
     #[must_use]
     pub fn of_cluster(cluster: &str) -> Option<(&str, &str)> {
         cluster.strip_prefix("module/")?.split_once('/')
+    }
+
+    /// Its cluster, and what the manifest says of it.
+    pub(super) fn upstream(&self) -> Upstream {
+        Upstream {
+            cluster: self.cluster(),
+            endpoints: self.endpoints.clone(),
+            hashed: self.hash_by.is_some(),
+            traffic: TrafficPolicy {
+                connect_timeout_ms: self.connect_timeout_ms,
+                protocol: self.protocol,
+                tls: Tls::of(self),
+                health_check: self.health_check.clone(),
+                outlier_detection: self.outlier_detection.clone(),
+                circuit_breakers: self.circuit_breakers.clone(),
+            },
+        }
     }
 
     pub(super) fn to_wire(&self) -> wire::Module {

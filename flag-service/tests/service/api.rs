@@ -31,7 +31,9 @@ async fn a_value_that_does_not_fit_is_refused_with_its_field() {
     let module = service.module("m", json!({"endpoints": []})).await.problem(422);
     assert_eq!(module["errors"][0]["field"], "endpoints");
     let both = json!({"cluster": "theirs", "endpoints": ["127.0.0.1:9"]});
-    for module in [both, json!({"cluster": "module/m/v1", "endpoints": []})] {
+    let ours = json!({"cluster": "module/m/v1", "endpoints": []});
+    let traffic = json!({"cluster": "theirs", "endpoints": [], "protocol": "http2"});
+    for module in [both, ours, traffic] {
         let module = service.module("m", module).await.problem(422);
         assert_eq!(module["errors"][0]["field"], "cluster");
     }

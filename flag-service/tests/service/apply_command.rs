@@ -271,6 +271,9 @@ async fn full() -> Service {
         "description": awkward, "aliases": ["sales"], "rewrite": {"prefix": "/internal"}, "timeout_ms": 0,
         "auth": {"level": "permission", "permissions": ["read"], "roles": []},
         "gates": [{"flag": "plain", "when_off": "forbidden"}], "flags": ["many"], "hash_by": "organisation",
+        "protocol": "auto", "tls": {"server_name": "orders.test", "ca_file": "/ca.pem"}, "connect_timeout_ms": 5,
+        "health_check": {"http": {"path": "/a", "expected_statuses": [204]}}, "outlier_detection": {},
+        "circuit_breakers": {"retry_budget": {}},
         "effects": [{"flag": "plain", "when_on": {"cluster": "own"}}],
         "routes": [{"methods": ["GET"], "path": "/of/{organisation}", "tenant": {"path": "organisation"}}],
     });

@@ -161,6 +161,21 @@ fn the_documented_policy_compiles() {
 }
 
 #[test]
+fn the_documented_manifest_is_taken() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let page = document("docs/modules.md")?;
+        let manifests = fenced(&page, "json");
+        ensure!(manifests.len() == 1);
+        for manifest in manifests {
+            let manifest: serde_json::Value = serde_json::from_str(manifest)?;
+            stack.register(dir, &manifest).await?.ok()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn every_reason_is_documented_under_its_status() {
     let source = document("filter/engine/src/decision.rs").unwrap();
     let page = document("docs/policy.md").unwrap();

@@ -39,6 +39,7 @@
 //! - `running`: what Envoys report of themselves, as the flag service tells it.
 //! - `static_variant`: `envoy/static.yaml`, the filter and the policy without the flag service.
 //! - `transparent`: what passes, passes as without the filter.
+//! - `upstreams`: what a manifest says of a module's endpoints: health, limits, encryption, protocol.
 //! - `vectors`: the frozen bucketing vectors, in Envoy.
 //! - `waiting`: a change is there when Envoy has it.
 //!
@@ -75,5 +76,6 @@ mod routing;
 mod running;
 mod static_variant;
 mod transparent;
+mod upstreams;
 mod vectors;
 mod waiting;

@@ -1,15 +1,16 @@
 //! Clusters and their endpoints. They know no policy: a cluster is a name and where it runs.
 
-use std::net::IpAddr;
-
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster};
 use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, endpoint, lb_endpoint,
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{address, ads, pack, seconds};
-use crate::published::Upstream;
+use super::{address, ads, milliseconds, pack, traffic, transport};
+use crate::published::{self, Upstream};
+
+/// How long a connection may take to come about where nobody says.
+const CONNECT_TIMEOUT_MS: u32 = 1_000;
 
 /// The cluster, and its assignment when it is sent apart.
 ///
@@ -17,9 +18,19 @@ use crate::published::Upstream;
 /// no names; those stand in the cluster, and Envoy resolves them.
 pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
     let assignment = assignment(upstream);
+    let policy = &upstream.traffic;
     let mut cluster = Cluster {
         name: upstream.cluster.clone(),
-        connect_timeout: seconds(1),
+        connect_timeout: milliseconds(policy.connect_timeout_ms.unwrap_or(CONNECT_TIMEOUT_MS)),
+        typed_extension_protocol_options: transport::protocol(policy.protocol),
+        transport_socket: policy.tls.as_ref().map(|tls| transport::encrypted(tls, policy.protocol)),
+        health_checks: policy
+            .health_check
+            .iter()
+            .map(|check| traffic::health_check(check, policy.protocol))
+            .collect(),
+        outlier_detection: policy.outlier_detection.as_ref().map(traffic::outlier_detection),
+        circuit_breakers: policy.circuit_breakers.as_ref().map(traffic::circuit_breakers),
         // Round robin over unequal requests piles them up; the fewest open requests of two picked
         // at random does not. Maglev moves few organisations when endpoints come and go, and picks
         // at random where there is nothing to hash.
@@ -28,7 +39,7 @@ pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
         ..Cluster::default()
     };
     let kind = |kind: cluster::DiscoveryType| Some(cluster::ClusterDiscoveryType::Type(kind.into()));
-    if upstream.endpoints.iter().all(|endpoint| endpoint.host.parse::<IpAddr>().is_ok()) {
+    if upstream.endpoints.iter().all(published::Endpoint::is_address) {
         cluster.cluster_discovery_type = kind(cluster::DiscoveryType::Eds);
         cluster.eds_cluster_config = Some(cluster::EdsClusterConfig {
             eds_config: Some(ads()),
@@ -46,12 +57,18 @@ pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
 }
 
 fn assignment(upstream: &Upstream) -> ClusterLoadAssignment {
+    let asked = upstream.traffic.health_check.as_ref().is_some_and(|check| check.http.is_some());
     let lb_endpoints = upstream
         .endpoints
         .iter()
         .map(|endpoint| LbEndpoint {
             host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Endpoint {
                 address: Some(address(endpoint.host.clone(), endpoint.port)),
+                // Else Envoy asks for the cluster's name, which is no host.
+                health_check_config: asked.then(|| endpoint::HealthCheckConfig {
+                    hostname: endpoint.host.clone(),
+                    ..endpoint::HealthCheckConfig::default()
+                }),
                 ..Endpoint::default()
             })),
             ..LbEndpoint::default()

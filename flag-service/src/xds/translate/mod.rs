@@ -8,6 +8,8 @@ mod logs;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -111,4 +113,12 @@ fn address(host: String, port: u16) -> Address {
 
 const fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "every field that takes it is optional")]
+fn milliseconds(milliseconds: u32) -> Option<Duration> {
+    let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
+    // Below a second there are fewer nanoseconds than an i32 holds.
+    let nanos = i32::try_from(rest).unwrap_or_default() * 1_000_000;
+    Some(Duration { seconds: seconds.into(), nanos })
 }

@@ -3,11 +3,12 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
+use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, transport_socket};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
@@ -20,11 +21,16 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, http_filter,
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::wasm::v3::{PluginConfig, VmConfig, plugin_config};
 use envoy_types::pb::google::protobuf::{StringValue, Struct, value};
 use rampart_engine::policy::wire::Policy;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::model::upstream::TrafficPolicy;
+use crate::model::{Module, State};
 use crate::published::Upstream;
 
 fn published(legacy: Option<&str>) -> Published {
@@ -32,6 +38,7 @@ fn published(legacy: Option<&str>) -> Published {
         cluster: cluster.to_owned(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
         hashed: cluster == "analytics-v1",
+        traffic: TrafficPolicy::default(),
     };
     let legacy_field = legacy.map(|name| format!(r#","legacy_cluster":"{name}""#)).unwrap_or_default();
     Published {
@@ -145,6 +152,66 @@ fn clusters() {
     ];
     check("clusters.txt", &parts.join("\n"));
     assert!(snapshot.get(Kind::Endpoints, "legacy").is_none(), "EDS takes no names");
+}
+
+/// All that a manifest says of how its endpoints are reached, in one cluster of each protocol.
+#[test]
+fn traffic() {
+    let manifest = |id: &str, members: Value| {
+        let mut manifest = json!({"id": id, "endpoints": ["127.0.0.1:9001"]});
+        manifest.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        Arc::new(serde_json::from_value::<Module>(manifest).unwrap())
+    };
+    let modules = [
+        manifest(
+            "all",
+            json!({
+                "connect_timeout_ms": 250, "protocol": "http2",
+                "tls": {
+                    "server_name": "all.test", "subject_alt_names": ["spiffe://all.test/a", "b.test"],
+                    "ca_file": "/ca.pem", "certificate": {"chain_file": "/a.pem", "key_file": "/a.key"}
+                },
+                "health_check": {
+                    "http": {"path": "/healthz", "expected_statuses": [200, 204]}, "interval_ms": 1500,
+                    "timeout_ms": 500, "unhealthy_threshold": 2, "healthy_threshold": 4
+                },
+                "outlier_detection": {
+                    "consecutive_5xx": 7, "consecutive_gateway_failures": 3, "interval_ms": 1000,
+                    "base_ejection_ms": 2000, "max_ejection_percent": 90
+                },
+                "circuit_breakers": {
+                    "max_connections": 1, "max_pending_requests": 2, "max_requests": 3, "max_retries": 4
+                }
+            }),
+        ),
+        manifest(
+            "few",
+            json!({
+                "endpoints": ["few.test:443"], "protocol": "auto", "tls": {"ca": "PEM"},
+                "health_check": {"tcp": {}}, "outlier_detection": {},
+                "circuit_breakers": {"retry_budget": {}}
+            }),
+        ),
+        manifest("grpc", json!({"protocol": "http2", "health_check": {"grpc": {"service": "a.B"}}})),
+    ];
+    let modules = modules.map(|module| (module.id.clone(), module));
+    let state = State { modules: BTreeMap::from(modules), ..State::default() };
+    let snapshot = translate(&state.published(1), &DataPlane::default());
+    let mut parts = Vec::new();
+    for name in ["module/all/v1", "module/few/v1", "module/grpc/v1"] {
+        let cluster: Cluster = resource(&snapshot, Kind::Cluster, name);
+        parts.push(text(&cluster));
+        for options in cluster.typed_extension_protocol_options.values() {
+            parts.push(text(&decode::<HttpProtocolOptions>(options)));
+        }
+        if let Some(transport_socket::ConfigType::TypedConfig(tls)) =
+            cluster.transport_socket.and_then(|socket| socket.config_type)
+        {
+            parts.push(text(&decode::<UpstreamTlsContext>(&tls)));
+        }
+    }
+    parts.push(text(&resource::<ClusterLoadAssignment>(&snapshot, Kind::Endpoints, "module/all/v1")));
+    check("traffic.txt", &parts.join("\n"));
 }
 
 #[test]
