@@ -44,6 +44,7 @@ impl Head {
             .map_err(|problems| blame(published.policy.clone(), subject).unwrap_or(problems))?;
         let issuers = Issuers::compile(&state.settings)?;
         let mut unprovided = state.unprovided(&published);
+        unprovided.extend(state.missing_fallbacks());
         unprovided.extend(state.unknown_segments());
         Ok(Self { revision, state, policy, published, unprovided, issuers })
     }

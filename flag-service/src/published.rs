@@ -33,8 +33,22 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// Whether an organisation keeps its endpoint.
     pub hashed: bool,
+    /// The cluster that serves while no endpoint can.
+    pub fallback: Option<String>,
     /// How it is reached, and how much it bears.
     pub traffic: TrafficPolicy,
+}
+
+impl Upstream {
+    /// What is added to the cluster's name for its endpoints alone, where there is a fallback besides.
+    pub const ENDPOINTS: &str = "/endpoints";
+
+    /// The cluster of the endpoints alone.
+    #[must_use]
+    pub fn own_cluster(&self) -> String {
+        let own = if self.fallback.is_some() { Self::ENDPOINTS } else { "" };
+        format!("{}{own}", self.cluster)
+    }
 }
 
 /// A host (IP address or DNS name) and port, written `host:port`; `[::1]:80` for IPv6.

@@ -10,6 +10,7 @@ pub mod envoy;
 pub mod grpc_client;
 pub mod issuer;
 pub mod modules;
+pub mod mortal;
 pub mod openfeature;
 pub mod paths;
 pub mod ports;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use axum::{
     Json, Router,
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::{self, Request},
     http::StatusCode,
     serve::Listener,
 };
@@ -75,24 +75,32 @@ impl Echo {
 #[derive(Debug)]
 pub struct Upstream {
     server: Server,
-    state: Arc<Seen>,
+    state: Seen,
 }
 
+/// What an upstream was asked, and what it is to fail.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen(Arc<State>);
+
 #[derive(Debug)]
-struct Seen {
+struct State {
     name: String,
     requests: AtomicUsize,
     failures: AtomicUsize,
 }
 
 impl Seen {
-    fn new(name: &str) -> Arc<Self> {
+    pub(crate) fn new(name: &str) -> Self {
         let (requests, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { name: name.to_owned(), requests, failures })
+        Self(Arc::new(State { name: name.to_owned(), requests, failures }))
     }
 
-    fn router(self: &Arc<Self>) -> Router {
-        Router::new().fallback(echo).with_state(Arc::clone(self))
+    pub(crate) fn router(&self) -> Router {
+        Router::new().fallback(echo).with_state(self.clone())
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.0.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -130,7 +138,7 @@ impl Upstream {
     /// The name it answers with.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.state.name
+        &self.state.0.name
     }
 
     /// Where it listens.
@@ -142,16 +150,19 @@ impl Upstream {
     /// How many requests it has received since its start.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.state.requests.load(Ordering::SeqCst)
+        self.state.requests()
     }
 
     /// Answers as many requests as this with 503, from the next one on.
     pub fn fail(&self, requests: usize) {
-        self.state.failures.store(requests, Ordering::SeqCst);
+        self.state.0.failures.store(requests, Ordering::SeqCst);
     }
 }
 
-async fn echo(State(seen): State<Arc<Seen>>, request: Request<Body>) -> Result<Json<Echo>, StatusCode> {
+async fn echo(
+    extract::State(Seen(seen)): extract::State<Seen>,
+    request: Request<Body>,
+) -> Result<Json<Echo>, StatusCode> {
     seen.requests.fetch_add(1, Ordering::SeqCst);
     let one_less = |left: usize| left.checked_sub(1);
     if seen.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {

@@ -8,11 +8,14 @@ use crate::flag::{self, Asker};
 use crate::identity::Verified;
 use crate::path::{self, ModulePath, Target};
 use crate::policy::wire::{Level, Outside, WhenOff};
-use crate::policy::{Policy, SourceId};
+use crate::policy::{IDEMPOTENT, Policy, SourceId};
 use crate::request::Headers;
 use crate::route::Found;
 use crate::token_cache::TokenCache;
 use crate::verify::Verifier;
+
+/// By this Envoy's router is told when to try again.
+const RETRY_ON: &str = "x-envoy-retry-on";
 
 /// What a decision needs besides the policy and the request.
 pub struct Context<'a> {
@@ -116,7 +119,7 @@ fn dispatch<'p>(
     let withhold = source.filter(|_| withheld).and_then(|source| policy.providers.sources().get(source));
     // They describe the module: what it replaces knows the public path and has its own pace.
     let (path, router) = match arm {
-        Arm::Module => (seen_path(place, headers), router_headers(place)),
+        Arm::Module => (seen_path(place, headers), router_headers(place, headers)),
         Arm::Legacy => (None, Vec::new()),
     };
     let mut forward = Forward {
@@ -141,8 +144,18 @@ fn seen_path(place: Place<'_>, headers: &impl Headers) -> Option<Vec<u8>> {
     Some(path::rewrite(headers.first(":path").unwrap_or_default(), prefix))
 }
 
-fn router_headers<'p>(place: Place<'p>) -> Vec<(&'p str, &'p str)> {
-    place.route.headers.iter().map(|(name, value)| (*name, &**value)).collect()
+fn router_headers<'p>(place: Place<'p>, headers: &impl Headers) -> Vec<(&'p str, &'p str)> {
+    let mut router: Vec<_> = place.route.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+    let idempotent = || {
+        headers
+            .first(":method")
+            .is_some_and(|method| IDEMPOTENT.iter().any(|known| known.as_bytes() == method))
+    };
+    if let Some(conditions) = place.route.retry_idempotent.as_deref().filter(|_| idempotent()) {
+        router.retain(|(name, _)| *name != RETRY_ON);
+        router.push((RETRY_ON, conditions));
+    }
+    router
 }
 
 /// Applies the effects of the flags that are on, the module's before the route's: the later wins.

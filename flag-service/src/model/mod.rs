@@ -138,6 +138,7 @@ impl State {
             cluster,
             endpoints: self.settings.legacy.clone(),
             hashed: false,
+            fallback: None,
             traffic: TrafficPolicy::default(),
         });
         let mut upstreams: Vec<Upstream> = modules.chain(legacy).collect();

@@ -4,7 +4,9 @@ use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewr
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::upstream::{CircuitBreakers, HealthCheck, OutlierDetection, Protocol, Tls, TrafficPolicy};
+use super::upstream::{
+    CircuitBreakers, Fallback, HealthCheck, OutlierDetection, Protocol, Tls, TrafficPolicy,
+};
 use crate::published::{Endpoint, Upstream};
 
 /// A module. Its manifest, as the team writes it, is the same and may leave out what has a default.
@@ -50,6 +52,9 @@ pub struct Module {
     /// How much each Envoy asks of all endpoints at once. Unset: as Envoy has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breakers: Option<CircuitBreakers>,
+    /// Who serves while no endpoint can. Unset: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
     /// Who may call its routes, unless a route says otherwise.
     #[serde(default)]
     pub auth: Auth,
@@ -62,7 +67,7 @@ pub struct Module {
     /// How long it may take to answer, unless a route says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u32>,
-    /// When requests are tried again, unless a route says otherwise.
+    /// When requests are tried again, unless a route says otherwise. Unset: never, but for a fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Flags that must be on for it to serve.
@@ -93,10 +98,11 @@ impl Module {
         self.cluster.clone().unwrap_or_else(|| format!("module/{}/{}", self.id, self.version))
     }
 
-    /// The module's id and version, when the cluster is a module's.
+    /// The module's id and version, when the cluster is a module's, or that of its own endpoints alone.
     #[must_use]
     pub fn of_cluster(cluster: &str) -> Option<(&str, &str)> {
-        cluster.strip_prefix("module/")?.split_once('/')
+        let (id, version) = cluster.strip_prefix("module/")?.split_once('/')?;
+        Some((id, version.strip_suffix(Upstream::ENDPOINTS).unwrap_or(version)))
     }
 
     /// Its cluster, and what the manifest says of it.
@@ -105,6 +111,7 @@ impl Module {
             cluster: self.cluster(),
             endpoints: self.endpoints.clone(),
             hashed: self.hash_by.is_some(),
+            fallback: self.fallback.map(|fallback| fallback.cluster().to_owned()),
             traffic: TrafficPolicy {
                 connect_timeout_ms: self.connect_timeout_ms,
                 protocol: self.protocol,
@@ -127,7 +134,7 @@ impl Module {
             tenant: self.tenant.clone(),
             rewrite: self.rewrite.clone(),
             timeout_ms: self.timeout_ms,
-            retry: self.retry.clone(),
+            retry: self.retry.clone().or_else(|| self.fallback.map(Fallback::retry)),
             gates: self.gates.clone(),
             effects: self.effects.clone(),
             mirror_unsafe: self.mirror_unsafe,

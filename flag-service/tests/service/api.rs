@@ -77,6 +77,18 @@ async fn of_two_modules_that_claim_a_route_the_one_being_registered_is_to_blame(
 }
 
 #[tokio::test]
+async fn what_is_fallen_back_to_is_there_and_cannot_go() {
+    let service = Service::start().await;
+    let falling = json!({"fallback": "legacy", "health_check": {"tcp": {}}});
+    let field = |answer: crate::support::Answer| answer.problem(422)["errors"][0]["field"].clone();
+    assert_eq!(field(service.module("m", falling.clone()).await), "fallback");
+    service.send("PUT", "/api/v1/settings", &json!({"legacy": ["127.0.0.1:9000"]})).await.ok();
+    service.module("m", falling).await.ok();
+    let cleared = service.send("PUT", "/api/v1/settings", &json!({"legacy": []})).await;
+    assert_eq!(field(cleared), "modules[m].fallback");
+}
+
+#[tokio::test]
 async fn an_effect_names_a_cluster_that_somebody_provides() {
     let service = Service::start().await;
     service.flag("f", 0).await;

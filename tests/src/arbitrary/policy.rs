@@ -205,7 +205,8 @@ impl Arbitrary {
         }
         if self.chance(30) {
             module["timeout_ms"] = json!(self.random.below(5_000));
-            module["retry"] = json!({"on": ["connect-failure"], "max_retries": 2});
+            module["retry"] =
+                json!({"on": ["connect-failure"], "idempotent_on": ["reset"], "max_retries": 2});
         }
         module
     }

@@ -13,6 +13,7 @@
 //! - `documents`: what documents show is what happens.
 //! - `effects`: what flags change about a request, as the router and the upstream see it.
 //! - `failures`: what each failure looks like to callers and to operators.
+//! - `fallback`: endpoints that are killed under load, and who serves in their place.
 //! - `grpc_clients`: the xDS server, and clients of it that are no Envoys.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `hostile`: traffic that no honest client sends.
@@ -55,6 +56,7 @@ mod discovery;
 mod documents;
 mod effects;
 mod failures;
+mod fallback;
 mod grpc_clients;
 mod harness;
 mod headers;

@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 
 use super::compile::{CLUSTER, CLUSTER_RULE, NAME, NAME_RULE, Problems, is_name};
-use super::upstream::{check_retry, check_timeout, rewrite, router_headers};
+use super::upstream::{check_retry, check_timeout, retry_idempotent, rewrite, router_headers};
 use super::wire::{self, Auth, Level, WhenOff};
 use super::{Asked, Effect, Module, Policy, Route};
 use crate::route::{EVERYTHING, PatternError};
@@ -76,6 +76,7 @@ impl Policy {
                 auth: auth.clone(),
                 tenant,
                 headers: router_headers(timeout, retry, &route.methods, &at, problems),
+                retry_idempotent: retry_idempotent(retry),
                 flags: asked,
                 effects,
             });

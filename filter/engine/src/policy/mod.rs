@@ -24,6 +24,7 @@ use wire::{Algorithm, Auth, Claims, Outside, Requirement, TokenSource, WhenOff};
 
 pub use compile_providers::MAX_KEYS;
 pub use effects::Effect;
+pub(crate) use upstream::IDEMPOTENT;
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -115,6 +116,8 @@ pub struct Route {
     pub tenant: Option<Tenant>,
     /// Headers by which Envoy's router is told of timeouts and retries, where the module serves.
     pub headers: Vec<(&'static str, Box<str>)>,
+    /// When requests are tried again whose method may be carried out twice, where that differs.
+    pub retry_idempotent: Option<Box<str>>,
     /// The flags to ask, each once: the module's gates, the route's gates, what the module is told,
     /// and those of the effects.
     pub flags: Vec<Asked>,

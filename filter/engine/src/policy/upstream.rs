@@ -35,7 +35,7 @@ const UNSEEN: [&str; 5] = [
 ];
 
 /// RFC 9110 §9.2.2: these may be carried out twice without harm.
-const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+pub(crate) const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
 /// A header for the router, with its value.
 pub(super) type RouterHeader = (&'static str, Box<str>);
@@ -75,10 +75,27 @@ pub(super) fn check_retry(sent: Option<&wire::Retry>, at: &str, problems: &mut P
             );
         }
     }
+    for (index, condition) in retry.idempotent_on.iter().enumerate() {
+        if !RETRY_ON.contains(&&**condition) {
+            let http = RETRY_ON.join(", ");
+            problems.add(
+                &format!("{at}.idempotent_on[{index}]"),
+                format!("Envoy knows no condition `{condition}` for HTTP, but {http}"),
+            );
+        }
+    }
     let few = (1..=10).contains(&retry.max_retries);
     problems.check(&format!("{at}.max_retries"), few, "a request is tried again 1 to 10 times");
     let some = retry.per_try_timeout_ms != Some(0);
     problems.check(&format!("{at}.per_try_timeout_ms"), some, "a try needs some time");
+}
+
+/// In place of `x-envoy-retry-on`, for methods that may be carried out twice: what holds for all, and more.
+pub(super) fn retry_idempotent(retry: Option<&wire::Retry>) -> Option<Box<str>> {
+    let retry = retry.filter(|retry| !retry.idempotent_on.is_empty())?;
+    let of_all = retry.on.iter().filter(|on| RETRY_ON.contains(&&***on));
+    let conditions: Vec<&str> = of_all.chain(&retry.idempotent_on).map(|on| &**on).collect();
+    Some(conditions.join(",").into())
 }
 
 /// The headers of a route that serves `methods`, all of them if none is named.
@@ -93,7 +110,9 @@ pub(super) fn router_headers(
     if let Some(timeout) = timeout_ms {
         headers.push(("x-envoy-upstream-rq-timeout-ms", timeout.to_string().into()));
     }
-    let Some(retry) = retry.filter(|retry| !retry.on.is_empty()) else { return headers };
+    let Some(retry) = retry.filter(|retry| !(retry.on.is_empty() && retry.idempotent_on.is_empty())) else {
+        return headers;
+    };
     for (name, known) in [("x-envoy-retry-on", &RETRY_ON[..]), ("x-envoy-retry-grpc-on", &RETRY_GRPC_ON)] {
         let conditions: Vec<&str> = retry.on.iter().map(|on| &**on).filter(|on| known.contains(on)).collect();
         if !conditions.is_empty() {

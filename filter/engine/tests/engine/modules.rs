@@ -173,6 +173,26 @@ fn the_router_is_told_of_timeouts_and_retries() {
 }
 
 #[test]
+fn what_may_be_carried_out_twice_is_tried_again_under_more_conditions() {
+    let retry = json!({"on": ["connect-failure"], "idempotent_on": ["reset"]});
+    let mut world = World::new();
+    world.module(
+        "orders",
+        json!({"version": "v1", "namespace": "orders", "cluster": "orders", "retry": retry}),
+    );
+    let token = world.token(&claims("globex"));
+    let mut told = |method: &str| world.effects(method, "/v1/orders/a", &token);
+    for method in ["GET", "HEAD", "PUT", "DELETE"] {
+        let expected = "orders x-envoy-max-retries=1 x-envoy-retry-on=connect-failure,reset";
+        assert_eq!(told(method), expected, "{method}");
+    }
+    for method in ["POST", "PATCH", "get"] {
+        let expected = "orders x-envoy-retry-on=connect-failure x-envoy-max-retries=1";
+        assert_eq!(told(method), expected, "{method}");
+    }
+}
+
+#[test]
 fn a_flags_effect_wins_over_the_modules_own_headers() {
     let effect = json!({"flag": "told", "when_on": {"headers": {"x-envoy-max-retries": "9"}}});
     let module = json!({"retry": {"on": ["reset"]}, "timeout_ms": 7, "effects": [effect]});
@@ -197,6 +217,7 @@ fn a_timeout_or_retry_that_envoy_would_ignore_is_refused() {
             "retry.max_retries: a request is tried again 1 to 10",
         ),
         ("/modules/0/retry", json!({"on": ["5xx"], "max_retries": 11}), "retry.max_retries"),
+        ("/modules/0/retry", json!({"on": [], "idempotent_on": ["unavailable"]}), "retry.idempotent_on[0]"),
         ("/modules/0/retry", json!({"on": ["5xx"], "per_try_timeout_ms": 0}), "a try needs some time"),
         ("/modules/0/routes/0/timeout_ms", json!(u32::MAX), "modules[one].routes[0].timeout_ms: a timeout"),
         (

@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use super::super::change::malformed;
 use super::super::{Module, Refusal};
-use super::{CircuitBreakers, HealthCheck, HttpCheck, OutlierDetection, Protocol, TrafficPolicy, tls};
+use super::{
+    CircuitBreakers, HealthCheck, HttpCheck, OutlierDetection, Protocol, TrafficPolicy, fallback, tls,
+};
 
 /// A millisecond to a day, for what people wait for.
 const UP_TO_A_DAY: RangeInclusive<u32> = 1..=86_400_000;
@@ -49,7 +51,8 @@ pub(in super::super) fn check(module: &Module) -> Result<(), Refusal> {
     }
     module.health_check.as_ref().map_or(Ok(()), |check| health_check(check, module.protocol))?;
     module.outlier_detection.as_ref().map_or(Ok(()), outlier_detection)?;
-    module.circuit_breakers.as_ref().map_or(Ok(()), circuit_breakers)
+    module.circuit_breakers.as_ref().map_or(Ok(()), circuit_breakers)?;
+    fallback::check(module)
 }
 
 fn health_check(check: &HealthCheck, protocol: Protocol) -> Result<(), Refusal> {
@@ -168,6 +171,12 @@ mod tests {
                 json!({"circuit_breakers": {"max_retries": 1, "retry_budget": {}}}),
                 "circuit_breakers.max_retries",
                 "either",
+            ),
+            (json!({"fallback": "legacy"}), "fallback", "add `health_check`"),
+            (
+                json!({"fallback": "legacy", "health_check": {"tcp": {}}, "rewrite": {"prefix": "/"}}),
+                "fallback",
+                "`rewrite`",
             ),
             (json!({"tls": {"ca_file": "/ca.pem"}}), "tls.server_name", "do not share one"),
             (json!({"tls": {"server_name": "a_b.", "ca_file": "/ca"}}), "tls.server_name", "no DNS name"),

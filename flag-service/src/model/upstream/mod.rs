@@ -2,12 +2,14 @@
 //! It says what a manifest may say, and knows nothing of Envoy's messages.
 
 mod check;
+mod fallback;
 mod tls;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(super) use check::check;
+pub use fallback::Fallback;
 pub use tls::{ClientCertificate, Tls};
 
 /// What follows from a manifest about a module's endpoints. Where it says nothing, it is as ever.
@@ -119,7 +121,7 @@ pub struct OutlierDetection {
     /// How long it is left out the first time; the second time twice as long, and so on.
     #[serde(default = "thirty_seconds")]
     pub base_ejection_ms: u32,
-    /// How many of the endpoints may be left out at once. Unset: 50.
+    /// How many of the endpoints may be left out at once. Unset: 50, or all where there is a fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ejection_percent: Option<u32>,
 }

@@ -6,11 +6,11 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{address, ads, milliseconds, pack, traffic, transport};
+use super::{address, ads, fallback, milliseconds, pack, traffic, transport};
 use crate::published::{self, Upstream};
 
 /// How long a connection may take to come about where nobody says.
-const CONNECT_TIMEOUT_MS: u32 = 1_000;
+pub(super) const CONNECT_TIMEOUT_MS: u32 = 1_000;
 
 /// The cluster, and its assignment when it is sent apart.
 ///
@@ -18,9 +18,9 @@ const CONNECT_TIMEOUT_MS: u32 = 1_000;
 /// no names; those stand in the cluster, and Envoy resolves them.
 pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
     let assignment = assignment(upstream);
-    let policy = &upstream.traffic;
+    let (policy, falls_back) = (&upstream.traffic, upstream.fallback.is_some());
     let mut cluster = Cluster {
-        name: upstream.cluster.clone(),
+        name: upstream.own_cluster(),
         connect_timeout: milliseconds(policy.connect_timeout_ms.unwrap_or(CONNECT_TIMEOUT_MS)),
         typed_extension_protocol_options: transport::protocol(policy.protocol),
         transport_socket: policy.tls.as_ref().map(|tls| transport::encrypted(tls, policy.protocol)),
@@ -29,7 +29,11 @@ pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
             .iter()
             .map(|check| traffic::health_check(check, policy.protocol))
             .collect(),
-        outlier_detection: policy.outlier_detection.as_ref().map(traffic::outlier_detection),
+        outlier_detection: policy
+            .outlier_detection
+            .as_ref()
+            .map(|said| traffic::outlier_detection(said, falls_back)),
+        common_lb_config: falls_back.then(fallback::no_panic),
         circuit_breakers: policy.circuit_breakers.as_ref().map(traffic::circuit_breakers),
         // Round robin over unequal requests piles them up; the fewest open requests of two picked
         // at random does not. Maglev moves few organisations when endpoints come and go, and picks
@@ -75,8 +79,9 @@ fn assignment(upstream: &Upstream) -> ClusterLoadAssignment {
         })
         .collect();
     ClusterLoadAssignment {
-        cluster_name: upstream.cluster.clone(),
+        cluster_name: upstream.own_cluster(),
         endpoints: vec![LocalityLbEndpoints { lb_endpoints, ..LocalityLbEndpoints::default() }],
+        policy: upstream.fallback.as_ref().map(|_| fallback::one_is_enough()),
         ..ClusterLoadAssignment::default()
     }
 }

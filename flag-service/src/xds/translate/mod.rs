@@ -3,6 +3,7 @@
 
 mod clusters;
 mod extension;
+mod fallback;
 mod listener;
 mod logs;
 mod routes;
@@ -60,8 +61,10 @@ pub fn translate(published: &Published, data_plane: &DataPlane) -> Snapshot {
     let mut endpoints = BTreeMap::new();
     for upstream in &published.upstreams {
         let (cluster, assignment) = clusters::cluster(upstream);
-        clusters.insert(upstream.cluster.clone(), Resource::new(&cluster));
-        endpoints.extend(assignment.map(|body| (upstream.cluster.clone(), Resource::new(&body))));
+        clusters.insert(upstream.own_cluster(), Resource::new(&cluster));
+        endpoints.extend(assignment.map(|body| (upstream.own_cluster(), Resource::new(&body))));
+        let falling = upstream.fallback.as_ref().map(|fallback| fallback::cluster(upstream, fallback));
+        clusters.extend(falling.map(|body| (upstream.cluster.clone(), Resource::new(&body))));
     }
     Snapshot::new(
         published.revision,

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
 use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
 use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, transport_socket};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_filter;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -30,7 +32,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::upstream::TrafficPolicy;
-use crate::model::{Module, State};
+use crate::model::{Module, Settings, State};
 use crate::published::Upstream;
 
 fn published(legacy: Option<&str>) -> Published {
@@ -38,6 +40,7 @@ fn published(legacy: Option<&str>) -> Published {
         cluster: cluster.to_owned(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
         hashed: cluster == "analytics-v1",
+        fallback: None,
         traffic: TrafficPolicy::default(),
     };
     let legacy_field = legacy.map(|name| format!(r#","legacy_cluster":"{name}""#)).unwrap_or_default();
@@ -152,6 +155,40 @@ fn clusters() {
     ];
     check("clusters.txt", &parts.join("\n"));
     assert!(snapshot.get(Kind::Endpoints, "legacy").is_none(), "EDS takes no names");
+}
+
+#[test]
+fn fallback() {
+    let manifest = json!({
+        "id": "orders", "endpoints": ["127.0.0.1:9001"], "fallback": "legacy", "outlier_detection": {}
+    });
+    let module: Module = serde_json::from_value(manifest).unwrap();
+    let settings = Settings { legacy: vec!["127.0.0.1:9000".parse().unwrap()], ..Settings::default() };
+    let state = State {
+        modules: BTreeMap::from([(module.id.clone(), Arc::new(module))]),
+        settings: Arc::new(settings),
+        ..State::default()
+    };
+    let published = state.published(1);
+    let snapshot = translate(&published, &DataPlane::default());
+    let falling: Cluster = resource(&snapshot, Kind::Cluster, "module/orders/v1");
+    let options = falling.typed_extension_protocol_options.values().next().unwrap();
+    let options: HttpProtocolOptions = decode(options);
+    let Some(ClusterDiscoveryType::ClusterType(kind)) = &falling.cluster_discovery_type else {
+        panic!("custom")
+    };
+    let members: ClusterConfig = decode(kind.typed_config.as_ref().unwrap());
+    let own = "module/orders/v1/endpoints";
+    assert_eq!(Module::of_cluster(own), Some(("orders", "v1")), "a refusal of it is the module's");
+    let parts = [
+        text(&falling),
+        text(&members),
+        text(&options),
+        text(&resource::<Cluster>(&snapshot, Kind::Cluster, own)),
+        text(&resource::<ClusterLoadAssignment>(&snapshot, Kind::Endpoints, own)),
+        serde_json::to_string_pretty(&published.policy.modules[0].retry).unwrap() + "\n",
+    ];
+    check("fallback.txt", &parts.join("\n"));
 }
 
 /// All that a manifest says of how its endpoints are reached, in one cluster of each protocol.

@@ -54,7 +54,9 @@ fn only(status: u16) -> Int64Range {
 }
 
 /// Only what the manifest counts leaves anybody out: Envoy would also compare endpoints with each other.
-pub(super) fn outlier_detection(detection: &said::OutlierDetection) -> OutlierDetection {
+pub(super) fn outlier_detection(detection: &said::OutlierDetection, falls_back: bool) -> OutlierDetection {
+    let at_most = detection.max_ejection_percent;
+    let at_most = at_most.unwrap_or(if falls_back { 100 } else { MAX_EJECTION_PERCENT });
     let gateway = detection.consecutive_gateway_failures;
     OutlierDetection {
         consecutive_5xx: number(detection.consecutive_5xx),
@@ -62,7 +64,7 @@ pub(super) fn outlier_detection(detection: &said::OutlierDetection) -> OutlierDe
         enforcing_consecutive_gateway_failure: gateway.and_then(|_| number(100)),
         interval: milliseconds(detection.interval_ms),
         base_ejection_time: milliseconds(detection.base_ejection_ms),
-        max_ejection_percent: number(detection.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT)),
+        max_ejection_percent: number(at_most),
         enforcing_success_rate: number(0),
         ..OutlierDetection::default()
     }

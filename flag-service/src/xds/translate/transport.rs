@@ -36,8 +36,12 @@ pub(super) fn protocol(protocol: Protocol) -> HashMap<String, Any> {
             ..AutoHttpConfig::default()
         }),
     };
-    let options = HttpProtocolOptions { upstream_protocol_options: Some(spoken), ..Default::default() };
-    HashMap::from([(HttpProtocolOptions::full_name(), pack(&options))])
+    options(&HttpProtocolOptions { upstream_protocol_options: Some(spoken), ..Default::default() })
+}
+
+/// Where a cluster has them.
+pub(super) fn options(options: &HttpProtocolOptions) -> HashMap<String, Any> {
+    HashMap::from([(HttpProtocolOptions::full_name(), pack(options))])
 }
 
 pub(super) fn encrypted(tls: &Tls, protocol: Protocol) -> TransportSocket {

@@ -33,6 +33,10 @@ pub struct Rewrite {
 pub struct Retry {
     /// Conditions, by Envoy's names for HTTP and gRPC. Empty: never.
     pub on: Vec<String>,
+    /// Further conditions, for requests whose method may be carried out twice without harm: GET, HEAD, OPTIONS,
+    /// TRACE, PUT and DELETE. Those of gRPC are none: its calls are POST.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idempotent_on: Vec<String>,
     /// How often it is tried again at most.
     #[serde(default = "once")]
     pub max_retries: u32,
