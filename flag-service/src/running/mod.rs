@@ -203,8 +203,8 @@ impl Running {
             let told: Vec<Endpoints> = told.into_iter().map(|(endpoints, _)| endpoints).collect();
             health::judge(&told, state.traffic.outcomes_of(cluster), now.as_secs(), last)
         };
-        let clusters = state.names.clusters_of_modules().into_iter();
-        clusters.map(|(module, cluster)| (module.to_string(), judge(&cluster))).collect()
+        let clusters = state.names.clusters_of_modules().iter();
+        clusters.map(|(module, cluster)| (module.to_string(), judge(cluster))).collect()
     }
 
     /// Names each provider for which an Envoy has seen a token of a key that it does not have, as that is
@@ -374,7 +374,7 @@ impl State {
             Sample::Workers { count } => envoy.concurrency = Some(count),
             Sample::Endpoints { cluster, healthy, count } => {
                 // Envoys have clusters of their own, which are no module's.
-                let Some(cluster) = names.cluster(cluster) else { return Ok(()) };
+                let Some(cluster) = names.endpoints(cluster) else { return Ok(()) };
                 let endpoints = envoy.endpoints.entry(cluster).or_default();
                 *(if healthy { &mut endpoints.healthy } else { &mut endpoints.total }) = count;
             }

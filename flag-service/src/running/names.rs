@@ -13,10 +13,22 @@ use crate::published::Published;
 #[derive(Debug, Default)]
 pub(super) struct Names {
     modules: HashMap<Arc<str>, HashSet<Arc<str>>>,
-    /// The module of each cluster that is a module's.
-    clusters: HashMap<Arc<str>, Option<Arc<str>>>,
+    /// By the name that Envoy reports.
+    clusters: HashMap<Arc<str>, Cluster>,
+    /// The policy's cluster of each module.
+    of_modules: BTreeMap<Arc<str>, Arc<str>>,
     arms: HashSet<Arc<str>>,
     providers: HashSet<Arc<str>>,
+}
+
+/// What is reported under a cluster's name.
+#[derive(Debug)]
+struct Cluster {
+    /// The policy's name of it.
+    name: Arc<str>,
+    /// Whether the endpoints of that name are its own: where there is a fallback besides, they are those of
+    /// another name, while answers are told under its own.
+    has_endpoints: bool,
 }
 
 impl Names {
@@ -24,20 +36,29 @@ impl Names {
         let policy = &published.policy;
         let name = |name: &str| Arc::<str>::from(name);
         let mut modules = HashMap::from([(name(""), HashSet::from([name("")]))]);
-        let mut clusters: HashMap<_, _> =
-            published.upstreams.iter().map(|upstream| (name(&upstream.cluster), None)).collect();
+        let (mut clusters, mut of_modules) = (HashMap::new(), BTreeMap::new());
+        for upstream in &published.upstreams {
+            let [cluster, own] = [&upstream.cluster, &upstream.own_cluster()].map(|cluster| name(cluster));
+            clusters
+                .insert(Arc::clone(&cluster), Cluster { name: Arc::clone(&cluster), has_endpoints: false });
+            clusters.insert(own, Cluster { name: cluster, has_endpoints: true });
+        }
         let mut arms: HashSet<_> = ["", PASS, Arm::Module.as_str(), Arm::Legacy.as_str()].map(name).into();
         for module in &policy.modules {
             let id = name(&module.id);
             let routes = module.routes.iter().map(|route| name(&route.path));
             let everything = module.routes.is_empty().then(|| name(EVERYTHING));
             modules.insert(Arc::clone(&id), routes.chain(everything).collect());
-            clusters.insert(name(&module.cluster), Some(id));
+            // It may be one that nobody pushes.
+            let cluster = name(&module.cluster);
+            let own = Cluster { name: Arc::clone(&cluster), has_endpoints: true };
+            clusters.entry(Arc::clone(&cluster)).or_insert(own);
+            of_modules.insert(id, cluster);
             let effects = module.routes.iter().flat_map(|route| &route.effects).chain(&module.effects);
             arms.extend(effects.filter_map(|effect| effect.when_on.cluster.as_deref()).map(name));
         }
         let providers = policy.providers.iter().map(|provider| name(&provider.name)).collect();
-        Self { modules, clusters, arms, providers }
+        Self { modules, clusters, of_modules, arms, providers }
     }
 
     /// A module and its route, or neither.
@@ -55,18 +76,23 @@ impl Names {
         self.arms.get(arm).cloned()
     }
 
-    pub(super) fn cluster(&self, cluster: &str) -> Option<Arc<str>> {
-        self.clusters.get_key_value(cluster).map(|(cluster, _)| Arc::clone(cluster))
+    /// The policy's cluster that something is told of.
+    pub(super) fn cluster(&self, reported: &str) -> Option<Arc<str>> {
+        self.clusters.get(reported).map(|cluster| Arc::clone(&cluster.name))
+    }
+
+    /// The policy's cluster whose endpoints these are.
+    pub(super) fn endpoints(&self, reported: &str) -> Option<Arc<str>> {
+        let cluster = self.clusters.get(reported).filter(|cluster| cluster.has_endpoints)?;
+        Some(Arc::clone(&cluster.name))
     }
 
     pub(super) fn provider(&self, provider: &str) -> Option<Arc<str>> {
         self.providers.get(provider).cloned()
     }
 
-    /// The clusters that modules run in, by module.
-    pub(super) fn clusters_of_modules(&self) -> BTreeMap<Arc<str>, Arc<str>> {
-        let of_modules =
-            self.clusters.iter().filter_map(|(cluster, module)| Some((module.clone()?, cluster)));
-        of_modules.map(|(module, cluster)| (module, Arc::clone(cluster))).collect()
+    /// The policy's clusters that modules run in, by module.
+    pub(super) const fn clusters_of_modules(&self) -> &BTreeMap<Arc<str>, Arc<str>> {
+        &self.of_modules
     }
 }

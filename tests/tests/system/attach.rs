@@ -98,6 +98,9 @@ fn an_envoy_of_somebody_elses_takes_the_policy_and_nothing_else() {
         })
         .await?;
 
+        let status = service.client()?.get("/api/v1/status", None).await?.json()?;
+        ensure!(status.pointer("/health/analytics/status") == Some(&json!("healthy")), "{status:#}");
+
         service.cli(&["flag", "kill", FLAG]).await?.ok()?;
         served(EARLY, "legacy").await?;
         service.kill()?;

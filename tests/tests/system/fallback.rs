@@ -39,6 +39,18 @@ async fn registered(stack: &Stack, dir: &Path, endpoints: &[&Mortal]) -> Result<
     Ok(())
 }
 
+/// Waits until the flag service tells this of the module's health.
+async fn fares(stack: &Stack, status: &str, endpoints: [u64; 2]) -> Result<()> {
+    let api = stack.service.client()?;
+    eventually(SOON, status, async || {
+        let health = api.get("/api/v1/status", None).await?.json()?["health"]["mortal"].take();
+        let told = json!([health["status"], health["healthy_endpoints"], health["endpoints"]]);
+        ensure!(told == json!([status, endpoints[0], endpoints[1]]), "{health}");
+        Ok(())
+    })
+    .await
+}
+
 /// Asks until told to stop; who answered how often.
 async fn ask(client: Client, stop: &AtomicBool) -> Result<Answers> {
     let mut answers = Answers::new();
@@ -124,6 +136,8 @@ fn what_a_dead_endpoint_has_not_seen_is_not_lost_whatever_the_method() {
         let stack = Stack::seeded(dir).await?;
         let mut only = Mortal::start("mortal")?;
         registered(&stack, dir, &[&only]).await?;
+        // Whoever serves in its place, the module is what it is.
+        fares(&stack, "healthy", [1, 1]).await?;
         let bearer = format!("Bearer {}", stack.token(EARLY)?);
         only.kill();
         for number in 0..50 {
@@ -133,6 +147,6 @@ fn what_a_dead_endpoint_has_not_seen_is_not_lost_whatever_the_method() {
             let echo = reply.echo()?;
             ensure!(echo.path == PATH && echo.body_length == 4 && echo.version == "HTTP/1.1", "{echo:?}");
         }
-        Ok(())
+        fares(&stack, "unhealthy", [0, 1]).await
     });
 }
