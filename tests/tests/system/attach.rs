@@ -31,12 +31,10 @@ fn config(listener: SocketAddr, upstreams: [&Upstream; 2], service: &Service) ->
 /// What an operator says: who vouches for callers, a flag, and that these clusters are there.
 async fn seed(service: &Service, issuer: &Issuer, dir: &Path) -> Result<()> {
     let (url, jwks) = (issuer.url(), issuer.jwks_url());
+    let page = fs::read_to_string(paths::repository().join("docs/attach.md"))?;
+    let module = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
     let manifest = dir.join("analytics.json");
-    let module = json!({
-        "id": "analytics", "cluster": "analytics-v1",
-        "gates": [{"flag": FLAG, "when_off": "legacy"}], "routes": [{"path": "/reports"}],
-    });
-    fs::write(&manifest, module.to_string())?;
+    fs::write(&manifest, module.context("the page has a manifest")?)?;
     let manifest = manifest.display().to_string();
     for command in [
         &["settings", "set", "--cluster", "legacy"][..],
@@ -48,6 +46,8 @@ async fn seed(service: &Service, issuer: &Issuer, dir: &Path) -> Result<()> {
     let register = ["module", "register", &manifest];
     let refused = service.cli(&register).await?.refused()?;
     ensure!(refused.contains("cluster: there is no cluster `analytics-v1`"), "{refused}");
+    let shown = "rampart settings set --cluster analytics-v1 --cluster legacy\nrampart module register analytics.json\n";
+    ensure!(page.contains(shown), "the page shows other commands");
     let clusters = ["settings", "set", "--cluster", "analytics-v1", "--cluster", "legacy"];
     service.cli(&clusters).await?.ok()?;
     service.cli(&register).await?.ok()?;

@@ -17,6 +17,7 @@ use reqwest::Method;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::json;
 use std::{net::TcpListener, path::Path};
+use tokio::process::Command;
 
 /// An Envoy in front of one upstream, with or without a module between them.
 async fn envoy_before(upstream: &Upstream, module: Option<Module>, dir: &Path) -> Result<(Envoy, Port)> {
@@ -220,4 +221,24 @@ fn decode(part: &str) -> Result<serde_json::Value> {
 fn base64url(text: &str) -> Result<Vec<u8>> {
     use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder as _};
     Ok(Base64UrlSafeNoPadding::decode_to_vec(text, None)?)
+}
+
+#[test]
+fn what_measures_a_swarm_and_what_size_costs_still_does() {
+    system_test(async |_| {
+        for (program, arguments, told) in [
+            (
+                env!("CARGO_BIN_EXE_swarm"),
+                &["--streams", "8", "--pushes", "2", "--modules", "3"][..],
+                "| all back at once, ready in |",
+            ),
+            (env!("CARGO_BIN_EXE_scale"), &["--modules", "1,2", "--edits", "2"], "| memory of Envoy |"),
+        ] {
+            let output = Command::new(program).args(arguments).kill_on_drop(true).output().await?;
+            let [said, complained] =
+                [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+            ensure!(output.status.success() && said.contains(told), "{program}: {said}{complained}");
+        }
+        Ok(())
+    });
 }
