@@ -186,3 +186,18 @@ fn an_envoy_with_a_key_is_let_in_until_the_key_is_revoked() {
         Ok(())
     });
 }
+
+#[test]
+fn the_bootstrap_with_tls_is_the_plain_one_with_tls() -> Result<()> {
+    let read = |name: &str| fs::read_to_string(paths::repository().join("envoy").join(name));
+    let without_comments = |text: &str| {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let encrypted = read("bootstrap-tls.yaml")?;
+    let (before, tls) = encrypted.split_once("    transport_socket:\n").context("no TLS")?;
+    let after: String = tls.split_inclusive('\n').skip_while(|line| line.starts_with("      ")).collect();
+    let same = format!("{before}{after}");
+    ensure!(without_comments(&same) == without_comments(&read("bootstrap.yaml")?), "they differ");
+    Ok(())
+}

@@ -107,3 +107,18 @@ fn an_envoy_of_somebody_elses_takes_the_policy_and_nothing_else() {
         served(LATE, "legacy").await
     });
 }
+
+#[test]
+fn its_listener_is_the_static_one_but_for_where_the_filter_comes_from() -> Result<()> {
+    let listener = |name: &str| {
+        let text = fs::read_to_string(paths::repository().join("envoy").join(name))?;
+        let (_, listener) = text.split_once("\n  listeners:\n").context("no listeners")?;
+        let (listener, _) = listener.split_once("\n  clusters:\n").context("no clusters")?;
+        let (before, after) = listener.split_once("          - name: rampart\n").context("no filter")?;
+        let (_, after) = after.split_once("          # The filter marks").context("no guard")?;
+        let before = before.lines().filter(|line| !line.trim_start().starts_with('#'));
+        anyhow::Ok((before.map(str::to_owned).collect::<Vec<_>>(), after.to_owned()))
+    };
+    ensure!(listener("attach.yaml")? == listener("static.yaml")?, "they differ");
+    Ok(())
+}
