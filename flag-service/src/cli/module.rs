@@ -48,12 +48,7 @@ impl Module {
                             text(&module["version"]),
                             text(&module["namespace"])
                         );
-                        [
-                            text(&module["id"]),
-                            path,
-                            text(&module["auth"]["level"]),
-                            text(&module["endpoints"]),
-                        ]
+                        [text(&module["id"]), path, text(&module["auth"]["level"]), place(module)]
                     });
                     table(["ID", "PATH", "AUTH", "ENDPOINTS"], rows)
                 })
@@ -77,4 +72,9 @@ impl Module {
             }
         }
     }
+}
+
+/// Where a module runs: its endpoints, or the cluster that others define.
+pub(super) fn place(module: &Value) -> String {
+    text(module.get("endpoints").unwrap_or(&module["cluster"]))
 }

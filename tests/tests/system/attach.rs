@@ -51,6 +51,8 @@ async fn seed(service: &Service, issuer: &Issuer, dir: &Path) -> Result<()> {
     let clusters = ["settings", "set", "--cluster", "analytics-v1", "--cluster", "legacy"];
     service.cli(&clusters).await?.ok()?;
     service.cli(&register).await?.ok()?;
+    let listed = service.cli(&["module", "list"]).await?.ok()?;
+    ensure!(listed.contains("analytics-v1"), "{listed}");
     Ok(())
 }
 

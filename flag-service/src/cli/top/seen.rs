@@ -9,6 +9,7 @@ use super::super::client::{Client, Failure};
 use super::super::envoys;
 use super::super::flag::state;
 use super::super::history::when;
+use super::super::module::place;
 use super::super::output::{items, table, text};
 use crate::model::Edit;
 
@@ -94,9 +95,9 @@ impl Seen {
             }
             Panel::Modules => {
                 let row = |module: &Value| {
-                    let [id, version, namespace, endpoints] =
-                        ["id", "version", "namespace", "endpoints"].map(|member| text(&module[member]));
-                    [id, version, namespace, text(&module["auth"]["level"]), endpoints]
+                    let [id, version, namespace] =
+                        ["id", "version", "namespace"].map(|member| text(&module[member]));
+                    [id, version, namespace, text(&module["auth"]["level"]), place(module)]
                 };
                 items(&self.modules, "modules").iter().map(row).collect()
             }
