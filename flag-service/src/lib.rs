@@ -13,6 +13,7 @@ mod initial;
 pub mod jwks;
 pub mod model;
 pub mod published;
+pub mod registry;
 pub mod running;
 pub mod serve;
 pub mod store;

@@ -16,6 +16,7 @@ use crate::api::{self, Api};
 use crate::flagd::{self, Door};
 use crate::initial;
 use crate::jwks::{Client, Keeper};
+use crate::registry::{self, Registry};
 use crate::store::{Database, Store};
 use crate::tls::{self, Certificates, Listener};
 use crate::writer::{WriteError, Writer};
@@ -37,6 +38,10 @@ pub struct Options {
     pub flagd: Option<SocketAddr>,
     /// Authorities that issuers' certificates may be from, beside the machine's: a file of certificates (PEM).
     pub jwks_ca: Option<PathBuf>,
+    /// Where modules' manifests are read from; nowhere, if not said.
+    pub modules: Option<PathBuf>,
+    /// Whether that folder is read unasked.
+    pub auto_discover: bool,
     /// What Envoys are told of themselves.
     pub data_plane: DataPlane,
     /// The certificates of the API and of flagd's sync, where they are encrypted.
@@ -67,6 +72,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let fleet = Arc::new(Fleet::default());
     let authorities = options.jwks_ca.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?;
     let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&authorities)?));
+    let registry = Arc::new(Registry::new(options.modules));
     let certificates = |files: Option<tls::Files>| files.map(Certificates::read).transpose();
     let (api_tls, xds_tls) = (certificates(options.tls)?, certificates(options.xds_tls)?);
     let api_listener = Listener::new(bind(options.http, "--http").await?, api_tls.as_ref())?;
@@ -96,6 +102,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         writer: Arc::clone(&writer),
         fleet: Arc::clone(&fleet),
         keeper: Arc::clone(&keeper),
+        registry: Arc::clone(&registry),
         stopping: stopping.clone(),
         access: Arc::clone(&access),
         encrypted: api_tls.is_some(),
@@ -109,6 +116,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let xds = async {
         let fleet = Arc::clone(&fleet);
         let gate = if options.xds_auth { Gate::guarded(writer.current()) } else { Gate::open() };
+        let fleet = Arc::clone(&fleet);
         let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, gate, stopped());
         let served = served.await;
         served.context("the xDS server")
@@ -135,6 +143,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         () = fleet.running().unknown_keys(|provider| keeper.unknown_key(provider)) => Ok(()),
         () = follow(api_tls) => Ok(()),
         () = follow(xds_tls) => Ok(()),
+        () = registry::watch(&registry, &writer), if options.auto_discover => Ok(()),
+        () = registry::follow(&registry, &writer, &fleet) => Ok(()),
     }
 }
 

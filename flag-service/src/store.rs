@@ -17,6 +17,7 @@ mod chain;
 mod copy;
 mod database;
 mod error;
+mod lifecycle;
 mod postgres;
 mod schema;
 mod sqlite;
@@ -37,6 +38,7 @@ use chain::{Row, START};
 pub use copy::{backup, restore};
 pub use database::Database;
 pub use error::StoreError;
+pub use lifecycle::{Event, Note};
 pub use verify::Chain;
 
 /// Connections of one process, besides the one that listens.
@@ -196,6 +198,7 @@ impl Store {
                 .await?;
             let row = Row::new(entry, previous.as_deref().unwrap_or(START))?;
             append(&mut transaction, &row).await?;
+            lifecycle::enter_all(&mut transaction, &lifecycle::of_entry(entry)).await?;
             if let Some(answer) = answer {
                 answers::keep(&mut transaction, answer).await?;
             }

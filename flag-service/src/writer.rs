@@ -171,7 +171,7 @@ impl Writer {
     /// When the store cannot be read, or holds a policy that this engine refuses.
     pub async fn start(store: Store) -> Result<Self, WriteError> {
         let (revision, state) = store.load().await?;
-        let head = Arc::new(Head::new(revision, state, None).map_err(WriteError::Senseless)?);
+        let head = Arc::new(Head::new(revision, state, &[]).map_err(WriteError::Senseless)?);
         log(revision, &head.warnings().cloned().collect::<Vec<_>>());
         let (publish, _) = watch::channel(Some(Arc::clone(&head.published)));
         Ok(Self {
@@ -288,7 +288,7 @@ impl Writer {
             return Ok(known);
         }
         let (revision, state) = self.store.load().await?;
-        let head = Head::new(revision, state, None);
+        let head = Head::new(revision, state, &[]);
         let head = Arc::new(head.map_err(|_| WriteError::Incomprehensible(revision))?);
         tracing::info!(revision, "taken up from another process");
         log(revision, &head.warnings_since(&known));
@@ -335,7 +335,8 @@ impl Writer {
         }
         // A text of PostgreSQL holds any character but this one; JSON escapes it.
         let summary = summary.replace('\0', "\u{fffd}");
-        let next = now.followed_by(now.revision + u64::from(applied), state, subject);
+        let (suspects, forced) = (submission.change.suspects(), submission.change.is_forced());
+        let next = now.followed_by(now.revision + u64::from(applied), state, &suspects, forced);
         let next = Arc::new(next.map_err(|problems| WriteError::Senseless(shorten(problems, subject)))?);
         let warnings = next.warnings_since(now);
         let accepted = Accepted {
@@ -380,7 +381,7 @@ impl Writer {
         }
         let since = self.store.edits_since(revision).await?;
         let state = Change::Revert(revision).apply(&now.state, &since)?;
-        let head = Arc::new(Head::new(revision, state, None).map_err(WriteError::Senseless)?);
+        let head = Arc::new(Head::new(revision, state, &[]).map_err(WriteError::Senseless)?);
         let warnings =
             serde_json::from_str::<Vec<(String, String)>>(&answer.warnings).map_err(StoreError::from)?;
         let warnings = warnings.into_iter().map(|(field, problem)| Problem { field, problem }).collect();

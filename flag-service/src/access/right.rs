@@ -89,7 +89,9 @@ impl Edit {
             Kind::Flag | Kind::Segment | Kind::Set => Right::Operate,
             // What was disabled together is kept beside the settings, and is about flags.
             Kind::Settings if self.leaves_all_but("disabled") => Right::Operate,
-            Kind::Settings | Kind::Module | Kind::Provider | Kind::KeySet | Kind::Key => Right::Administer,
+            Kind::Settings | Kind::Module | Kind::Manifest | Kind::Provider | Kind::KeySet | Kind::Key => {
+                Right::Administer
+            }
         }
     }
 }
@@ -144,6 +146,13 @@ pub const ROUTES: &[(&str, &str, Option<Right>)] = &[
     ("GET", "/api/v1/module-management/modules/{id}", Some(Right::View)),
     ("PUT", "/api/v1/module-management/modules/{id}", Some(Right::Administer)),
     ("DELETE", "/api/v1/module-management/modules/{id}", Some(Right::Administer)),
+    ("GET", "/api/v1/module-management/modules/{id}/status", Some(Right::View)),
+    ("GET", "/api/v1/module-management/modules/registration-history", Some(Right::View)),
+    ("POST", "/api/v1/module-management/modules/discover", Some(Right::Administer)),
+    ("GET", "/api/v1/module-management/routing/conflicts", Some(Right::View)),
+    // A trial, which changes nothing.
+    ("POST", "/api/v1/module-management/routing/conflicts", Some(Right::View)),
+    ("GET", "/api/v1/module-management/system/health", Some(Right::View)),
     ("GET", "/api/v1/providers", Some(Right::View)),
     ("GET", "/api/v1/providers/{name}", Some(Right::View)),
     ("GET", "/api/v1/providers/{name}/keys", Some(Right::View)),

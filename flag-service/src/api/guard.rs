@@ -132,6 +132,7 @@ mod tests {
         let local = LocalKey::create(dir.path().join("key")).unwrap();
         let writer = Arc::new(Writer::start(store).await.unwrap());
         let api = Api {
+            registry: Arc::new(crate::registry::Registry::new(None)),
             keeper: Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap())),
             writer,
             fleet: Arc::new(Fleet::default()),

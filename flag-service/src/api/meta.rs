@@ -108,6 +108,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let Query(switches) =
             Query::<Switches>::try_from_uri(&parts.uri).map_err(|error| bad(error.body_text()))?;
+        let Unswitched(meta) = Unswitched::from_request_parts(parts, &()).await?;
+        Ok(if switches.dry_run { meta.trying() } else { meta })
+    }
+}
+
+/// The same where the query is somebody else's to read.
+pub(super) struct Unswitched(pub(super) Meta);
+
+impl<S: Send + Sync> FromRequestParts<S> for Unswitched {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let headers = &parts.headers;
         let agent = text(headers, header::USER_AGENT.as_str());
         let based_on = basis(headers).ok_or_else(|| {
@@ -120,7 +133,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
         };
         let principal = parts.extensions.get::<Principal>();
         let principal = principal.ok_or_else(|| bad("nobody in particular changes nothing".to_owned()))?;
-        Ok(Self {
+        Ok(Self(Meta {
             actor: actor(principal, &text(headers, "x-rampart-actor")),
             role: principal.role,
             reason: text(headers, "x-rampart-reason"),
@@ -132,9 +145,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Meta {
                 .map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip().to_canonical()),
             based_on,
             only_new,
-            dry_run: switches.dry_run,
+            dry_run: false,
             key: parts.extensions.get().cloned(),
-        })
+        }))
     }
 }
 
@@ -313,6 +326,10 @@ pub(super) struct Listing {
 const PAGE: u64 = 1_000;
 
 impl Listing {
+    pub(super) const fn new(prefix: String, after: Option<String>, limit: Option<u64>) -> Self {
+        Self { prefix, after, limit }
+    }
+
     /// The items of this page in the order of their names, and the name to go on behind; none on the last.
     pub(super) fn page<'a, T>(
         &self,

@@ -23,6 +23,7 @@ mod people;
 mod preview;
 mod problem;
 mod providers;
+mod registry;
 mod segments;
 mod system;
 
@@ -44,6 +45,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::access::Access;
 use crate::jwks::Keeper;
 use crate::model::tag;
+use crate::registry::Registry;
 use crate::writer::{Accepted, Writer};
 use crate::xds::fleet::Fleet;
 use problem::{FieldProblem, Problem};
@@ -60,6 +62,8 @@ pub struct Api {
     pub fleet: Arc<Fleet>,
     /// What fetches issuers' keys.
     pub keeper: Arc<Keeper>,
+    /// The states of modules, and the folder of their manifests.
+    pub registry: Arc<Registry>,
     /// Turns true, or closes, when the server stops: what would be open for good ends then.
     pub stopping: watch::Receiver<bool>,
     /// Who may ask.
@@ -87,6 +91,11 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(modules::list, modules::post))
         .routes(routes!(calls::metrics))
         .routes(routes!(modules::get, modules::put, modules::delete))
+        .routes(routes!(registry::status))
+        .routes(routes!(registry::discover))
+        .routes(routes!(registry::history))
+        .routes(routes!(registry::conflicts, registry::check))
+        .routes(routes!(registry::health))
         .routes(routes!(providers::list))
         .routes(routes!(providers::get, providers::put, providers::delete))
         .routes(routes!(key_sets::get))

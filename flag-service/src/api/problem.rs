@@ -20,6 +20,9 @@ pub(super) struct Problem {
     status: u16,
     /// What was wrong, and what to do
     detail: String,
+    /// One word for it, where programs are to know it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     /// Each field that is wrong, where it is about fields
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
@@ -56,6 +59,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
+            reason: None,
             errors: Vec::new(),
             conflict: None,
         }
@@ -63,6 +67,12 @@ impl Problem {
 
     pub(super) fn with(mut self, errors: impl IntoIterator<Item = FieldProblem>) -> Self {
         self.errors = errors.into_iter().collect();
+        self
+    }
+
+    /// Adds the word that programs know it by.
+    pub(super) const fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
         self
     }
 

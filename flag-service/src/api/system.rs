@@ -14,10 +14,10 @@ use super::meta::{Body, Meta, Name, Parameters, Switches, revision, within};
 use super::openapi::{Reading, WriteHeaders, Writing};
 use super::problem::{FieldProblem, Problem};
 use super::{Api, Written, resource, tagged, written};
-use crate::blame;
 use crate::jwks::Keeping;
 use crate::model::change::read;
 use crate::model::{Change, Settings};
+use crate::registry;
 use crate::running::{Health, RunningStatus};
 use crate::store::{Chain, Entry};
 use crate::xds::fleet::NodeStatus;
@@ -192,10 +192,7 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
 /// The Envoys, and who caused what they refuse. That is the store's to say: while it is away, the
 /// refusals are told without.
 async fn envoys_at(api: &Api, revision: u64) -> Vec<Envoy> {
-    let mut nodes = api.fleet.nodes();
-    if let Err(error) = blame::attribute(&mut nodes, api.writer.store()).await {
-        tracing::debug!("refusals cannot be attributed: {error}");
-    }
+    let nodes = registry::nodes(&api.fleet, &api.writer).await;
     let mut reports = api.fleet.running().envoys();
     let mut envoys: Vec<Envoy> = Vec::new();
     for node in nodes {

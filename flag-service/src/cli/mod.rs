@@ -19,6 +19,7 @@ mod output;
 mod people;
 mod preview;
 mod provider;
+mod registry;
 mod segment;
 mod serve;
 mod settings;
@@ -95,7 +96,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the flag service
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Feature flags
     #[command(subcommand)]
     Flag(flag::Flag),

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::Value;
 
 use super::client::{Client, Failure};
 use super::completion;
 use super::output::{items, table, text};
+use super::registry::{self, Registry};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
@@ -23,7 +22,7 @@ pub(super) enum Module {
     },
     /// Register a module, or a new version of its manifest
     Register {
-        /// The manifest, JSON
+        /// The manifest, JSON or YAML
         file: PathBuf,
     },
     /// Remove a module
@@ -32,6 +31,8 @@ pub(super) enum Module {
         #[arg(add = completion::modules())]
         id: String,
     },
+    #[command(flatten)]
+    Registry(Registry),
 }
 
 impl Module {
@@ -58,13 +59,13 @@ impl Module {
                 client.output.show(&answer, |answer| format!("{answer:#}"))
             }
             Self::Register { file } => {
-                let text = std::fs::read(&file).with_context(|| file.display().to_string())?;
-                let manifest: Value = serde_json::from_slice(&text)
-                    .with_context(|| format!("{} is no JSON", file.display()))?;
-                let seen = one(manifest["id"].as_str().unwrap_or_default());
+                let manifest = registry::read(&file)?;
+                let id = manifest.get("id").or_else(|| manifest.get("module_id"));
+                let seen = one(id.and_then(|id| id.as_str()).unwrap_or_default());
                 let seen = seen.each_ref().map(String::as_str);
                 client.change_seen(Method::POST, &MODULES, &seen, Some(&manifest)).await
             }
+            Self::Registry(command) => command.run(client).await,
             Self::Remove { id } => {
                 let path = one(&id);
                 let path = path.each_ref().map(String::as_str);

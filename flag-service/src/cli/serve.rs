@@ -61,6 +61,12 @@ pub(super) struct Serve {
     /// machine's own
     #[arg(long, env = "RAMPART_JWKS_CA", value_name = "FILE")]
     jwks_ca: Option<PathBuf>,
+    /// The folder that modules' manifests are read from (*.json, *.yaml), and that is followed
+    #[arg(long, visible_alias = "modules-path", env = "RAMPART_MODULES", value_name = "FOLDER")]
+    modules: Option<PathBuf>,
+    /// Whether the folder is read at the start and followed, or only on request
+    #[arg(long, env = "RAMPART_AUTO_DISCOVER", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    auto_discover: bool,
     /// Where Envoys are told to listen for requests
     #[arg(long, env = "RAMPART_LISTEN", default_value = "127.0.0.1:10000", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -87,7 +93,20 @@ impl Serve {
     }
 
     fn options(self) -> anyhow::Result<Options> {
-        let Self { database, http, xds, flagd, jwks_ca, listen, filter, vm_id, insecure, .. } = self;
+        let Self {
+            database,
+            http,
+            xds,
+            flagd,
+            jwks_ca,
+            modules,
+            auto_discover,
+            listen,
+            filter,
+            vm_id,
+            insecure,
+            ..
+        } = self;
         let files = |cert: Option<_>, key: Option<_>, client_ca, optional, protocols| {
             let (cert, key) = cert.zip(key)?;
             Some(Files { cert, key, client_ca, optional, protocols })
@@ -124,7 +143,20 @@ impl Serve {
         }
         let data_plane = DataPlane { listen, filter, vm_id };
         let database = database.database;
-        Ok(Options { database, http, xds, flagd, jwks_ca, data_plane, tls, xds_tls, xds_auth, flagd_auth })
+        Ok(Options {
+            database,
+            http,
+            xds,
+            flagd,
+            jwks_ca,
+            modules,
+            auto_discover,
+            data_plane,
+            tls,
+            xds_tls,
+            xds_auth,
+            flagd_auth,
+        })
     }
 }
 

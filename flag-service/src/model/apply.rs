@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::change::{forget, malformed, put_flag, put_module, put_provider, put_settings, read};
-use super::{Kind, Module, Refusal, Segment, State};
+use super::{Kind, Refusal, Segment, State, manifest};
 
 /// Longest name of a set, in bytes.
 const LONGEST: usize = 128;
@@ -143,7 +143,7 @@ fn put(state: &mut State, kind: Kind, name: &str, mut body: Map<String, Value>) 
             }
             put_flag(state, read(body.into())?)
         }
-        Kind::Module => put_module(state, read::<Module>(body.into())?),
+        Kind::Module => put_module(state, manifest::read(body.into())?),
         Kind::Provider => put_provider(state, read(body.into())?),
         Kind::Segment => {
             state.segments.insert(name.to_owned(), Arc::new(read::<Segment>(body.into())?));
@@ -154,7 +154,7 @@ fn put(state: &mut State, kind: Kind, name: &str, mut body: Map<String, Value>) 
             put_settings(state, read(body.into())?);
             Ok(())
         }
-        Kind::Set | Kind::KeySet | Kind::Key => {
+        Kind::Set | Kind::KeySet | Kind::Key | Kind::Manifest => {
             Err(malformed("kind", "what is of this kind, no document says"))
         }
     }

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::key_set::check_source;
 use super::missing::suggestion;
-use super::{Apply, Edit, Flag, Key, KeySet, Kind, Module, Naming, Provider, Segment, Settings, State, keys};
+use super::{
+    Apply, Discovered, Edit, Flag, Key, KeySet, Kind, Module, Naming, Provider, Segment, Settings, State,
+    keys,
+};
 use crate::access::key::Hashed;
 
 /// A change, as it is submitted.
@@ -37,7 +40,14 @@ pub enum Change {
     /// Registers a module, new or not.
     PutModule(Box<Module>),
     /// Removes a module.
-    DeleteModule(String),
+    DeleteModule {
+        /// Its id.
+        id: String,
+        /// Whether it goes though others depend on it.
+        force: bool,
+    },
+    /// Makes manifests of a folder true.
+    Discover(Discovered),
     /// Sets a provider, new or not.
     PutProvider(Provider),
     /// Removes a provider.
@@ -126,7 +136,7 @@ impl Change {
             | Self::DeleteFlag(key)
             | Self::RevertFlag { key, .. } => Some((Kind::Flag, key)),
             Self::PutModule(module) => Some((Kind::Module, &module.id)),
-            Self::DeleteModule(id) => Some((Kind::Module, id)),
+            Self::DeleteModule { id, .. } => Some((Kind::Module, id)),
             Self::PutProvider(provider) => Some((Kind::Provider, &provider.name)),
             Self::DeleteProvider(name) => Some((Kind::Provider, name)),
             Self::PutKeySet(set) => Some((Kind::KeySet, &set.name)),
@@ -135,8 +145,30 @@ impl Change {
             Self::PutSettings(_) => Some((Kind::Settings, "")),
             Self::PutKey(key) => Some((Kind::Key, &key.name)),
             Self::RotateKey { name, .. } | Self::DeleteKey(name) => Some((Kind::Key, name)),
-            Self::DisableAll | Self::RestoreAll | Self::Name(_) | Self::Apply(_) | Self::Revert(_) => None,
+            Self::DisableAll
+            | Self::RestoreAll
+            | Self::Name(_)
+            | Self::Apply(_)
+            | Self::Discover(_)
+            | Self::Revert(_) => None,
         }
+    }
+
+    /// The resources that are to blame where they collide with others.
+    #[must_use]
+    pub fn suspects(&self) -> Vec<(Kind, &str)> {
+        match self {
+            Self::Discover(Discovered { found, .. }) => {
+                found.iter().map(|found| (Kind::Module, &*found.module.id)).collect()
+            }
+            _ => self.subject().into_iter().collect(),
+        }
+    }
+
+    /// Whether it may leave modules without what they depend on.
+    #[must_use]
+    pub const fn is_forced(&self) -> bool {
+        matches!(self, Self::DeleteModule { force: true, .. })
     }
 
     /// Whether it makes what is not there.
@@ -207,7 +239,7 @@ impl Change {
                 forget(&mut next, key);
             }
             Self::PutModule(module) => put_module(&mut next, Module::clone(module))?,
-            Self::DeleteModule(id) => {
+            Self::DeleteModule { id, .. } => {
                 drop(next.modules.remove(id).ok_or_else(|| state.missing(Kind::Module, id))?);
             }
             Self::PutProvider(provider) => put_provider(&mut next, provider.clone())?,
@@ -224,17 +256,17 @@ impl Change {
             Self::PutSettings(settings) => put_settings(&mut next, settings.clone()),
             Self::Name(naming) => naming.apply(&mut next)?,
             Self::Apply(apply) => next = apply.to(state)?,
+            Self::Discover(discovered) => discovered.apply(&mut next)?,
             Self::PutKey(key) => keys::put(&mut next, key)?,
             Self::RotateKey { name, secret, until } => keys::rotate(&mut next, name, secret, *until)?,
             Self::DeleteKey(name) => {
                 drop(next.keys.remove(name).ok_or_else(|| state.missing(Kind::Key, name))?);
             }
-            // Keys that were revoked here, or withdrawn by their issuer, must not come back in passing.
+            // Keys that were revoked here, or withdrawn by their issuer, must not come back in passing. What was
+            // read from a folder was read: taken back, it would be read again, and win.
             Self::Revert(_) => {
-                take_back(
-                    &mut next,
-                    since.iter().filter(|edit| !matches!(edit.kind, Kind::Key | Kind::KeySet)),
-                )?;
+                let stays = |kind| matches!(kind, Kind::Key | Kind::KeySet | Kind::Manifest);
+                take_back(&mut next, since.iter().filter(|edit| !stays(edit.kind)))?;
             }
             Self::RevertFlag { key, .. } => {
                 let its = |edit: &&Edit| edit.kind == Kind::Flag && edit.name == *key;
@@ -278,6 +310,7 @@ pub(super) fn put_flag(state: &mut State, mut flag: Flag) -> Result<(), Refusal>
 
 /// Registers a module, new or not.
 pub(super) fn put_module(state: &mut State, module: Module) -> Result<(), Refusal> {
+    module.check()?;
     super::upstream::check(&module)?;
     state.modules.insert(module.id.clone(), Arc::new(module));
     Ok(())

@@ -17,7 +17,7 @@ const SHORT: usize = 40;
 const NAMED: usize = 5;
 
 /// Kinds of resources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the model's own words")]
 pub enum Kind {
@@ -29,6 +29,7 @@ pub enum Kind {
     Set,
     KeySet,
     Key,
+    Manifest,
 }
 
 /// One resource, before and after.
@@ -57,16 +58,17 @@ impl Kind {
             Self::Set => "set",
             Self::KeySet => "key_set",
             Self::Key => "key",
+            Self::Manifest => "manifest",
         }
     }
 
     /// Whether documents may say it, and an export has it. A document lies about for all to read, so no key
-    /// is in one; and what was applied, or fetched, the service says itself.
+    /// is in one; and what was applied, or fetched, or read from a folder, the service says itself.
     #[must_use]
     pub const fn is_applied(self) -> bool {
         match self {
             Self::Flag | Self::Module | Self::Provider | Self::Settings | Self::Segment => true,
-            Self::Set | Self::KeySet | Self::Key => false,
+            Self::Set | Self::KeySet | Self::Key | Self::Manifest => false,
         }
     }
 
@@ -75,7 +77,7 @@ impl Kind {
     pub const fn name_member(self) -> &'static str {
         match self {
             Self::Flag => "key",
-            Self::Module => "id",
+            Self::Module | Self::Manifest => "id",
             Self::Provider | Self::Segment | Self::Set | Self::KeySet | Self::Key => "name",
             Self::Settings => "",
         }
@@ -93,6 +95,7 @@ impl Kind {
             Self::Set,
             Self::KeySet,
             Self::Key,
+            Self::Manifest,
         ]
         .into_iter()
         .find(|kind| kind.as_str() == word)
@@ -112,6 +115,7 @@ impl State {
             Kind::Set => self.sets.contains_key(name),
             Kind::KeySet => self.key_sets.contains_key(name),
             Kind::Key => self.keys.contains_key(name),
+            Kind::Manifest => self.manifests.contains_key(name),
         }
     }
 
@@ -142,6 +146,7 @@ impl State {
             }
             Kind::Set => set!(self.sets),
             Kind::KeySet => set!(self.key_sets),
+            Kind::Manifest => set!(self.manifests),
         }
         Ok(())
     }
@@ -169,6 +174,7 @@ impl State {
         edits.extend(edit(Kind::Settings, "", Some(&self.settings), Some(&next.settings))?);
         compare!(Kind::Set, sets);
         compare!(Kind::KeySet, key_sets);
+        compare!(Kind::Manifest, manifests);
         Ok(edits)
     }
 }

@@ -4,9 +4,12 @@
 mod apply;
 pub(crate) mod change;
 mod clusters;
+mod discovered;
 mod edit;
 pub(crate) mod key_set;
 mod keys;
+mod lifecycle;
+pub(crate) mod manifest;
 mod missing;
 mod module;
 mod naming;
@@ -23,9 +26,11 @@ use utoipa::ToSchema;
 
 pub use apply::{Apply, Set};
 pub use change::{Change, Refusal};
+pub use discovered::{Discovered, Found, Manifest};
 pub use edit::{Edit, Kind};
 pub use key_set::{FetchedKey, KeySet};
-pub use module::Module;
+pub use lifecycle::Lifecycle;
+pub use module::{Module, Status};
 pub use naming::{Naming, Whom, Word};
 pub use segment::Segment;
 pub use tag::tag;
@@ -62,6 +67,8 @@ pub struct State {
     pub sets: BTreeMap<String, Arc<Set>>,
     /// What was fetched, by the provider's name.
     pub key_sets: BTreeMap<String, Arc<KeySet>>,
+    /// From which file a module was read, by the module's id. No filter knows of it.
+    pub manifests: BTreeMap<String, Arc<Manifest>>,
 }
 
 /// What there is one of.

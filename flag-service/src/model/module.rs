@@ -4,10 +4,17 @@ use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewr
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::Refusal;
+use super::change::malformed;
 use super::upstream::{
     CircuitBreakers, Fallback, HealthCheck, OutlierDetection, Protocol, Tls, TrafficPolicy,
 };
 use crate::published::{Endpoint, Upstream};
+
+/// Longest text that is for people, in bytes.
+const LONGEST: usize = 256;
+/// What no module is called: the API has something else there.
+const RESERVED: [&str; 4] = ["discover", "metrics", "openapi.json", "registration-history"];
 
 /// A module. Its manifest, as the team writes it, is the same and may leave out what has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -15,9 +22,30 @@ use crate::published::{Endpoint, Upstream};
 pub struct Module {
     /// Unique name, such as `analytics_core`.
     pub id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// What it is for. Nothing depends on it.
     #[serde(default)]
     pub description: String,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// What sort of module it is, in lower case, such as `analytics`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub module_type: String,
+    /// How far its team says it is. Whether it serves is another question.
+    #[serde(default, skip_serializing_if = "Status::is_default")]
+    pub status: Status,
+    /// Its own version, such as `1.4.2`; the version of its paths is `version`.
+    #[serde(default = "first_release", skip_serializing_if = "is_first_release")]
+    pub release: String,
+    /// Modules that it calls, by id: each must be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
+    /// Where to read about it, as a URL.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub documentation: String,
     /// The version segment of its paths.
     #[serde(default = "first_version")]
     pub version: String,
@@ -90,7 +118,73 @@ pub struct Module {
     pub routes: Vec<Route>,
 }
 
+/// How far along a module is, in its team's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Status {
+    #[default]
+    Development,
+    Testing,
+    Staging,
+    Production,
+    Deprecated,
+    Retired,
+}
+
+impl Status {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Module {
+    /// What is wrong with what nothing but people and the registry look at.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let refuse = |field: &str, problem: &str| Err(malformed(field, problem));
+        if RESERVED.contains(&&*self.id) {
+            return refuse(
+                "id",
+                "this is the name of something else below `/api/v1/module-management/modules/`",
+            );
+        }
+        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        if self.module_type.len() > 64 || !self.module_type.chars().all(lower) {
+            return refuse("module_type", "a type is up to 64 lower-case letters, digits, `_` and `-`");
+        }
+        if !is_release(&self.release) {
+            return refuse(
+                "release",
+                "a module's own version is three numbers and perhaps more, such as 1.4.2-rc.1",
+            );
+        }
+        for (field, text) in
+            [("name", &self.name), ("author", &self.author), ("documentation", &self.documentation)]
+        {
+            if text.len() > LONGEST || text.contains(char::is_control) {
+                return refuse(field, "at most 256 bytes, on one line");
+            }
+        }
+        let link = &self.documentation;
+        if !(link.is_empty() || link.starts_with("https://") || link.starts_with("http://")) {
+            return refuse("documentation", "a link begins with https:// or http://");
+        }
+        for (index, id) in self.dependencies.iter().enumerate() {
+            let twice = self.dependencies.iter().take(index).any(|known| known == id);
+            if *id == self.id || twice {
+                return refuse(&format!("dependencies[{index}]"), "another module's id, once");
+            }
+        }
+        Ok(())
+    }
+
+    /// What people call it: its name, or else its id.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        if self.name.is_empty() { &self.id } else { &self.name }
+    }
+
     /// The cluster's name: made from what the module is, so that it never passes to another, or the one
     /// that somebody else defines.
     #[must_use]
@@ -165,4 +259,22 @@ impl Serialize for Module {
 
 fn first_version() -> String {
     "v1".to_owned()
+}
+
+fn first_release() -> String {
+    "1.0.0".to_owned()
+}
+
+fn is_first_release(release: &str) -> bool {
+    release == "1.0.0"
+}
+
+/// Semantic Versioning 2.0: three numbers, then perhaps `-` and `+` with identifiers.
+fn is_release(release: &str) -> bool {
+    let (core, rest) = release.split_at(release.find(['-', '+']).unwrap_or(release.len()));
+    let numbers: Vec<&str> = core.split('.').collect();
+    let number =
+        |text: &&str| (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let further = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    numbers.len() == 3 && numbers.iter().all(number) && rest.len() <= 64 && rest.chars().all(further)
 }

@@ -31,6 +31,7 @@ impl State {
             Kind::Set => serde_json::to_value(&**self.sets.get(name)?),
             Kind::KeySet => serde_json::to_value(&**self.key_sets.get(name)?),
             Kind::Key => serde_json::to_value(&**self.keys.get(name)?),
+            Kind::Manifest => serde_json::to_value(&**self.manifests.get(name)?),
         };
         value.ok()
     }

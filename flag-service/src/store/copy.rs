@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::answers;
 use super::chain::Row;
-use super::{Chain, Database, Store, StoreError, append, resources, schema, sqlite, verify};
+use super::{Chain, Database, Store, StoreError, append, lifecycle, resources, schema, sqlite, verify};
 use crate::head::Head;
 
 /// Copies the database, as it is at one moment, to a file that is not there yet. Whether it is whole
@@ -149,6 +149,7 @@ async fn copy_rows(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<(
     for answer in answers::all(from).await? {
         answers::keep(to, &answer).await?;
     }
+    lifecycle::copy(from, to).await?;
     Ok(())
 }
 
@@ -159,7 +160,7 @@ async fn prove(file: &Path) -> anyhow::Result<Chain> {
     let (revision, state) = store.load().await?;
     // Writes back what the log beside the file holds: the file alone is moved.
     store.close().await;
-    if let Err(problems) = Head::new(revision, state, None) {
+    if let Err(problems) = Head::new(revision, state, &[]) {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         bail!("its policy makes no sense to this version:\n  {}", problems.join("\n  "));
     }

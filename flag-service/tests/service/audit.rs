@@ -137,7 +137,11 @@ async fn five_changes() -> (Service, AnyPool) {
     patch(&service.writer, "f", json!({"percentage": 50})).await.unwrap();
     service.send("PUT", "/api/v1/settings", &json!({"legacy": ["127.0.0.1:9000"]})).await.ok();
     service.module("m", json!({"gates": [{"flag": "f", "when_off": "legacy"}]})).await.ok();
-    service.writer.submit(submission(Change::DeleteModule("m".to_owned()))).await.unwrap();
+    service
+        .writer
+        .submit(submission(Change::DeleteModule { id: "m".to_owned(), force: false }))
+        .await
+        .unwrap();
     let pool = pool(service.dir.path()).await;
     (service, pool)
 }

@@ -24,6 +24,7 @@
 //! - `openapi`: what the API says of itself.
 //! - `people`: who joins and leaves, and one organisation or subject across all flags.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
+//! - `registry`: a folder of manifests, the states of modules, and what the management API says of them.
 //! - `running`: what is told of what Envoys report.
 //! - `schema`: databases of other versions.
 //! - `segments`: lists of organisations that flags name.
@@ -55,6 +56,7 @@ mod ofrep;
 mod openapi;
 mod people;
 pub(crate) mod process;
+mod registry;
 mod running;
 mod schema;
 mod segments;

@@ -10,6 +10,7 @@ use rampart::api::{Api, router};
 use rampart::conflict::Basis;
 use rampart::jwks::{Client, Keeper};
 use rampart::model::Change;
+use rampart::registry::Registry;
 use rampart::store::{Database, Store};
 use rampart::writer::{Accepted, Submission, WriteError, Writer};
 use rampart::xds::fleet::Fleet;
@@ -27,6 +28,7 @@ pub(crate) struct Service {
     pub(crate) writer: Arc<Writer>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) url: String,
     pub(crate) dir: TempDir,
     /// The local key, with which requests come unless they bring another.
@@ -63,17 +65,20 @@ impl Service {
         let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap()));
         let fetching = Arc::clone(&keeper);
         tokio::spawn(async move { fetching.run().await });
+        // A folder that is looked at when a test asks.
+        let registry = Arc::new(Registry::new(Some(dir.path().join("modules"))));
         let api = Api {
             writer: Arc::clone(&writer),
             fleet: Arc::clone(&fleet),
             keeper: Arc::clone(&keeper),
+            registry: Arc::clone(&registry),
             stopping,
             access,
             encrypted: false,
         };
         let router = router(api).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async { axum::serve(listener, router).await });
-        Self { writer, fleet, keeper, url, dir, local, http: reqwest::Client::new(), running }
+        Self { writer, fleet, keeper, registry, url, dir, local, http: reqwest::Client::new(), running }
     }
 
     pub(crate) fn revision(&self) -> u64 {
