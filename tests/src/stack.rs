@@ -44,11 +44,13 @@ pub struct Options {
     pub concurrency: u32,
     /// The module that the service tells Envoy of. The built filter by default.
     pub filter: Option<&'static str>,
+    /// Whether the service reads manifests from the folder `modules`.
+    pub manifests: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { first: First::Service, ports: Ports::Free, concurrency: 2, filter: None }
+        Self { first: First::Service, ports: Ports::Free, concurrency: 2, filter: None, manifests: false }
     }
 }
 
@@ -116,6 +118,9 @@ impl Stack {
         }
         if let Some(filter) = options.filter {
             service.set("--filter", filter);
+        }
+        if options.manifests {
+            service.set("--modules", &dir.join("modules").display().to_string());
         }
         let config = bootstrap(&service, admin)?;
         if options.first == First::Service {

@@ -32,6 +32,7 @@
 //! - `pushes`: many policies, one after another.
 //! - `reference`: the API does what its own document says.
 //! - `refusals`: changes that are refused, and changes that are taken back.
+//! - `registry`: manifests in a folder, from the file to the request, and what becomes of broken ones.
 //! - `replicas`: several services on one database, and services that are killed in the midst of changes.
 //! - `resilience`: parts that come late, go away and come back.
 //! - `rollout`: a percentage, raised, for ten thousand organisations.
@@ -70,6 +71,7 @@ mod presets;
 mod pushes;
 mod reference;
 mod refusals;
+mod registry;
 mod replicas;
 mod resilience;
 mod rollout;
