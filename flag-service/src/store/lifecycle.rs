@@ -6,7 +6,7 @@
 //! registered and removed what is in the history of changes for good.
 
 use serde::Serialize;
-use sqlx::{Any, AnyConnection, QueryBuilder, Row as _};
+use sqlx::{AnyConnection, Row as _};
 use utoipa::ToSchema;
 
 use super::{Entry, Store, StoreError, answers, within};
@@ -81,13 +81,16 @@ impl Store {
         before: u64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        let mut query = select();
-        query.push(" WHERE number < ").push_bind(i64::try_from(before).unwrap_or(i64::MAX));
-        if let Some(module) = module {
-            query.push(" AND module = ").push_bind(module.to_owned());
-        }
-        query.push(" ORDER BY number DESC LIMIT ").push_bind(i64::from(limit));
-        let rows = within(async { Ok(query.build().fetch_all(&self.pool).await?) }).await?;
+        // No module's id is empty.
+        let query = sqlx::query(
+            "SELECT number, module, from_state, to_state, at_ms, actor, reason FROM lifecycle
+             WHERE number < $1 AND ($2 = '' OR module = $2) ORDER BY number DESC LIMIT $3",
+        );
+        let query = query
+            .bind(i64::try_from(before).unwrap_or(i64::MAX))
+            .bind(module.unwrap_or_default())
+            .bind(i64::from(limit));
+        let rows = within(async { Ok(query.fetch_all(&self.pool).await?) }).await?;
         rows.iter().map(|row| Ok(event(row)?)).collect()
     }
 
@@ -97,9 +100,11 @@ impl Store {
     ///
     /// When the database cannot be read.
     pub async fn last_states(&self) -> Result<Vec<Event>, StoreError> {
-        let mut query = select();
-        query.push(" WHERE number IN (SELECT MAX(number) FROM lifecycle GROUP BY module) ORDER BY module");
-        let rows = within(async { Ok(query.build().fetch_all(&self.pool).await?) }).await?;
+        let query = sqlx::query(
+            "SELECT number, module, from_state, to_state, at_ms, actor, reason FROM lifecycle
+             WHERE number IN (SELECT MAX(number) FROM lifecycle GROUP BY module) ORDER BY module",
+        );
+        let rows = within(async { Ok(query.fetch_all(&self.pool).await?) }).await?;
         rows.iter().map(|row| Ok(event(row)?)).collect()
     }
 }
@@ -191,10 +196,6 @@ pub(super) async fn copy(from: &mut AnyConnection, to: &mut AnyConnection) -> Re
         insert(to, row.try_get("number")?, &note, &from).await?;
     }
     Ok(())
-}
-
-fn select() -> QueryBuilder<Any> {
-    QueryBuilder::new("SELECT number, module, from_state, to_state, at_ms, actor, reason FROM lifecycle")
 }
 
 fn event(row: &sqlx::any::AnyRow) -> Result<Event, sqlx::Error> {
