@@ -198,7 +198,7 @@ struct Checked {
     revision: u64,
 }
 
-/// Tries a manifest, and changes nothing.
+/// Tries a manifest, and changes nothing. What does not even read as one is refused.
 #[utoipa::path(
     post, path = "/api/v1/module-management/routing/conflicts", tag = "modules",
     request_body(content = crate::model::Module),
@@ -206,14 +206,10 @@ struct Checked {
 )]
 pub(super) async fn check(State(api): State<Api>, meta: Meta, Body(body): Body) -> Result<Response, Problem> {
     let revision = api.writer.head().revision;
-    let tried = match manifest::read(body) {
-        Ok(module) => {
-            let submission = meta.trying().submit(Change::PutModule(Box::new(module)));
-            // Whoever may read everything may try anything: nothing comes of it.
-            api.writer.submit(Submission { role: Role::Admin, ..submission }).await
-        }
-        Err(refusal) => Err(refusal.into()),
-    };
+    let module = manifest::read(body)?;
+    let submission = meta.trying().submit(Change::PutModule(Box::new(module)));
+    // Whoever may read everything may try anything: nothing comes of it.
+    let tried = api.writer.submit(Submission { role: Role::Admin, ..submission }).await;
     let fields = |problems: Vec<rampart_engine::policy::Problem>| {
         problems.into_iter().map(FieldProblem::from).collect::<Vec<_>>()
     };
@@ -263,6 +259,7 @@ struct Component {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[schema(as = HealthLevel)]
 #[serde(rename_all = "lowercase")]
 enum Level {
     Healthy,

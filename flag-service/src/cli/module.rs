@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use reqwest::Method;
+use serde_json::Value;
 
 use super::client::{Client, Failure};
 use super::completion;

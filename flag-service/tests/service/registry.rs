@@ -330,6 +330,11 @@ async fn test_conflict_same_path_same_method() {
         answer(service.request("POST", CONFLICTS).json(&shared("a_second", "/x", "GET"))).await.ok();
     assert_eq!(checked["valid"], false);
     assert_eq!(checked["conflicts"], json!([{"field": "routes[0].path", "problem": claim}]));
+    // What reads and makes no sense is an answer; what does not read is no manifest.
+    let senseless = json!({"id": "c", "endpoints": ["127.0.0.1:9001"], "release": "new"});
+    let checked = answer(service.request("POST", CONFLICTS).json(&senseless)).await.ok();
+    assert_eq!(json!([checked["valid"], checked["errors"][0]["field"]]), json!([false, "release"]));
+    answer(service.request("POST", CONFLICTS).json(&json!("c"))).await.problem(422);
     // Whichever comes first in the order of names, the one in the folder is to blame.
     service.manifest("a.json", &shared("a_second", "/x", "GET"));
     service.manifest("b.json", &module("b", "/x"));
