@@ -37,6 +37,7 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         ("x-rampart-roles", identity.map_or("", |identity| identity.roles.as_str())),
         ("x-rampart-permissions", identity.map_or("", |identity| identity.permissions.as_str())),
         ("x-rampart-flags", &flags),
+        ("x-rampart-module-config", configuration(forward)),
     ];
     for (name, value) in upstream.into_iter().filter(|(_, value)| !value.is_empty()) {
         written &= host::add_request_header(name, value.as_bytes());
@@ -72,6 +73,13 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
         host::set_filter_state("rampart.flags", flags.as_bytes());
     }
     finish(written, forward.arm.as_str(), revision)
+}
+
+/// What the module is told of the caller's organisation. It describes the module: what that replaces knows nothing
+/// of it.
+fn configuration<'p>(forward: &Forward<'p>) -> &'p str {
+    let record = forward.record.filter(|_| forward.arm == Arm::Module);
+    record.and_then(|record| record.configuration.as_deref()).unwrap_or_default()
 }
 
 /// A name as the upstream is told it: nothing, where it would arrive as another name.

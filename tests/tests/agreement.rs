@@ -130,6 +130,11 @@ fn flags(forward: &Forward<'_>) -> String {
     forward.flags.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
 }
 
+fn configuration(forward: &Forward<'_>) -> String {
+    let record = forward.record.filter(|_| forward.arm == Arm::Module);
+    record.and_then(|record| record.configuration.as_deref()).unwrap_or_default().to_owned()
+}
+
 fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
     match forward.withhold {
         None => {}
@@ -163,6 +168,7 @@ fn write_forward(forward: &Forward<'_>, headers: &mut Request) {
         ("roles", identity.roles.as_str().to_owned()),
         ("permissions", identity.permissions.as_str().to_owned()),
         ("flags", flags(forward)),
+        ("module-config", configuration(forward)),
     ];
     let own = own.into_iter().filter(|(_, value)| !value.is_empty());
     headers.extend(own.map(|(name, value)| (format!("x-rampart-{name}"), value)));
@@ -176,6 +182,7 @@ fn specials(decision: &Decision<'_>, request: &Request) -> Vec<&'static str> {
     let specials = [
         ("a path of its own", forward.path.is_some()),
         ("a key to hash", hash_key(forward).is_some()),
+        ("a configuration", !configuration(forward).is_empty()),
         ("a name untold", organisation(forward).ends_with(' ')),
         ("another algorithm", forward.token.is_some() && !usual),
     ];
@@ -253,6 +260,7 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
         ("flag_off", 30),
         ("malformed_tenant", 8),
         ("cross_tenant", 15),
+        ("module_not_enabled", 40),
         ("unknown_module", 100),
         ("unknown_version", 100),
         ("unknown_route", 150),
@@ -262,6 +270,7 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
         ("no_keys", 40),
         ("a path of its own", 50),
         ("a key to hash", 50),
+        ("a configuration", 20),
         ("a name untold", 5),
         ("another algorithm", 5),
     ] {

@@ -4,6 +4,7 @@ use alloc::{rc::Rc, vec::Vec};
 
 use crate::auth;
 use crate::decision::{Arm, Decision, FlagOn, Forward, Place, Reason, Refusal};
+use crate::enablement::Record;
 use crate::flag::{self, Asker};
 use crate::identity::Verified;
 use crate::path::{self, ModulePath, Target};
@@ -28,7 +29,7 @@ pub struct Context<'a> {
 }
 
 /// Decides about one request. An unauthenticated caller learns nothing of flags, since the order
-/// is fixed: path, token, tenancy, permission, flag. Nor does an outsider learn of permissions.
+/// is fixed: path, token, tenancy, enablement, permission, flag. Nor does an outsider learn of permissions.
 #[must_use]
 pub fn decide<'p>(policy: &'p Policy, headers: &impl Headers, context: &mut Context<'_>) -> Decision<'p> {
     let path = match (path::parse(headers.first(":path").unwrap_or_default()), policy.outside) {
@@ -58,23 +59,32 @@ fn find<'p>(policy: &'p Policy, path: &ModulePath<'_>, method: &[u8]) -> Result<
     }
 }
 
-/// The caller's verified token, if the route asks for one and the caller may call it.
-fn admit(
-    policy: &Policy,
-    place: Place<'_>,
+/// Who has shown that they may call a route.
+struct Admitted<'p> {
+    token: Rc<Verified>,
+    source: SourceId,
+    record: Option<&'p Record>,
+}
+
+/// Who calls, if the route asks for a token and the caller may call it.
+fn admit<'p>(
+    policy: &'p Policy,
+    place: Place<'p>,
     path: &ModulePath<'_>,
     headers: &impl Headers,
     context: &mut Context<'_>,
-) -> Result<Option<(Rc<Verified>, SourceId)>, Refusal> {
+) -> Result<Option<Admitted<'p>>, Refusal> {
     if place.route.auth.level == Level::None {
         return Ok(None);
     }
     let (token, source) = auth::authenticate(policy, headers, context)?;
+    let organisation = token.identity.organisation.as_deref();
     if let Some(tenant) = &place.route.tenant {
-        tenant.check(path.rest, headers, token.identity.organisation.as_deref())?;
+        tenant.check(path.rest, headers, organisation)?;
     }
+    let record = place.module.enablement.check(organisation)?;
     auth::authorise(&place.route.auth, &policy.admin_roles, &token.identity)?;
-    Ok(Some((token, source)))
+    Ok(Some(Admitted { token, source, record }))
 }
 
 /// Asks the route's flags and picks the cluster. The first gate that is off decides.
@@ -82,11 +92,10 @@ fn dispatch<'p>(
     policy: &'p Policy,
     place: Place<'p>,
     headers: &impl Headers,
-    admitted: Option<(Rc<Verified>, SourceId)>,
+    admitted: Option<Admitted<'p>>,
     now: u64,
 ) -> Result<Forward<'p>, Refusal> {
-    let (token, source) = admitted.unzip();
-    let identity = token.as_ref().map(|token| &token.identity);
+    let identity = admitted.as_ref().map(|admitted| &admitted.token.identity);
     let request_id = || core::str::from_utf8(headers.first("x-request-id")?).ok();
     let asker = Asker {
         organisation: identity.and_then(|identity| identity.organisation.as_deref()),
@@ -115,8 +124,9 @@ fn dispatch<'p>(
     };
     // A policy with such a gate and no legacy cluster does not compile.
     let cluster = cluster.ok_or(Refusal::new(Reason::NoPolicy))?;
-    let withheld = token.as_ref().is_some_and(|token| !token.forward);
-    let withhold = source.filter(|_| withheld).and_then(|source| policy.providers.sources().get(source));
+    let withheld = admitted.as_ref().filter(|admitted| !admitted.token.forward);
+    let withhold = withheld.and_then(|admitted| policy.providers.sources().get(admitted.source));
+    let record = admitted.as_ref().and_then(|admitted| admitted.record);
     // They describe the module: what it replaces knows the public path and has its own pace.
     let (path, router) = match arm {
         Arm::Module => (seen_path(place, headers), router_headers(place, headers)),
@@ -127,7 +137,8 @@ fn dispatch<'p>(
         arm,
         cluster,
         path,
-        token,
+        token: admitted.map(|admitted| admitted.token),
+        record,
         withhold,
         flags,
         flag_error,

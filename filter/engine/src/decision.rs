@@ -3,6 +3,7 @@
 use alloc::{format, rc::Rc, string::String, vec::Vec};
 use core::fmt;
 
+use crate::enablement::Record;
 use crate::flag::FlagId;
 use crate::identity::Verified;
 use crate::policy::wire::TokenSource;
@@ -41,6 +42,8 @@ pub struct Forward<'p> {
     pub path: Option<Vec<u8>>,
     /// Who calls; none on a route that asks for no token.
     pub token: Option<Rc<Verified>>,
+    /// What is said of the caller's organisation and the module.
+    pub record: Option<&'p Record>,
     /// Where the token stands that the upstream must not see.
     pub withhold: Option<&'p TokenSource>,
     /// The flags that are on, of those that the route asks.
@@ -130,6 +133,7 @@ pub enum Reason {
     ExpiredToken,
     TokenNotYetValid,
     CrossTenant,
+    ModuleNotEnabled,
     MissingPermission,
     MissingRole,
     FlagOff,
@@ -169,6 +173,9 @@ impl Reason {
             Self::ExpiredToken => (401, "expired_token", "the token has expired"),
             Self::TokenNotYetValid => (401, "token_not_yet_valid", "the token is not valid yet"),
             Self::CrossTenant => (403, "cross_tenant", "the token is not for the organisation asked about"),
+            Self::ModuleNotEnabled => {
+                (403, "module_not_enabled", "the module is not enabled for the organisation")
+            }
             Self::MissingPermission => (403, "missing_permission", "the token lacks the permission"),
             Self::MissingRole => (403, "missing_role", "the token lacks a role that may call this"),
             Self::FlagOff => (403, "flag_off", "this is not switched on for the organisation"),

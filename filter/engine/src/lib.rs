@@ -24,6 +24,7 @@ pub mod bucket;
 mod claims;
 pub mod decide;
 pub mod decision;
+pub mod enablement;
 pub mod flag;
 pub mod identity;
 mod json;

@@ -197,6 +197,10 @@ impl Arbitrary {
         if self.chance(50) {
             module["hash_by"] = json!("organisation");
         }
+        if self.chance(25) {
+            module["enabled_for"] = json!(self.one_of(&["all", "listed"]));
+            module["organisations"] = self.enablements();
+        }
         if self.chance(30) {
             module["rewrite"] = json!({"prefix": self.one_of(&["/", "/internal/module"])});
         }
@@ -209,6 +213,19 @@ impl Arbitrary {
                 json!({"on": ["connect-failure"], "idempotent_on": ["reset"], "max_retries": 2});
         }
         module
+    }
+
+    /// What is said of some organisations.
+    fn enablements(&mut self) -> Value {
+        let mut said = Vec::new();
+        for organisation in self.some_of(&ORGANISATIONS) {
+            let mut one = json!({"organisation": organisation, "enabled": self.chance(70)});
+            if self.chance(50) {
+                one["configuration"] = json!({"plan": "caf\u{e9} \u{1f600}", "seats": self.random.below(9)});
+            }
+            said.push(one);
+        }
+        said.into()
     }
 
     /// Bound to the organisation that a header names, or to none.

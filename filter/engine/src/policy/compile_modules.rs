@@ -6,6 +6,7 @@ use super::compile::{CLUSTER, CLUSTER_RULE, NAME, NAME_RULE, Problems, is_name};
 use super::upstream::{check_retry, check_timeout, retry_idempotent, rewrite, router_headers};
 use super::wire::{self, Auth, Level, WhenOff};
 use super::{Asked, Effect, Module, Policy, Route};
+use crate::enablement::Enablement;
 use crate::route::{EVERYTHING, PatternError};
 use crate::tenant::Tenant;
 
@@ -42,6 +43,7 @@ impl Policy {
         self.modules.push(Module {
             id: module.id.as_str().into(),
             cluster: module.cluster.as_str().into(),
+            enablement: Enablement::compile(module, at, problems),
             rewrite: rewrite(module.rewrite.as_ref(), &format!("{at}.rewrite"), problems),
             effects,
             mirror_unsafe: module.mirror_unsafe,

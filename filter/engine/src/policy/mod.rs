@@ -15,6 +15,7 @@ use core::fmt;
 use hashbrown::{HashMap, HashSet};
 
 use crate::decision::Place;
+use crate::enablement::Enablement;
 use crate::flag::{FlagId, Flags};
 use crate::identity::Identity;
 use crate::jwks::PublicKey;
@@ -93,6 +94,8 @@ pub struct Module {
     pub id: Box<str>,
     /// The cluster that serves it.
     pub cluster: Box<str>,
+    /// Which organisations it serves.
+    pub enablement: Enablement,
     /// What it sees in place of everything up to the namespace, without a trailing slash.
     pub rewrite: Option<Box<str>>,
     /// What flags change about its requests.

@@ -6,6 +6,7 @@
 
 mod effect;
 mod flag;
+mod organisation;
 mod provider;
 mod route;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effect::{Effect, Mirror, WhenOn};
 pub use flag::{By, Exclusive, Flag, Named, Overrides, Prerequisite, Term, Variant};
+pub use organisation::{EnabledFor, Organisation};
 pub use provider::{
     Algorithm, BadKey, ClaimPath, Claims, Jwk, Jwks, JwksFrom, Provider, Requirement, TokenSource,
 };
@@ -112,6 +114,13 @@ pub struct Module {
     /// Where requests name the organisation that they are about, unless a route says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Tenant>,
+    /// For whom it is enabled of whom `organisations` says nothing. A route of the level `none` knows of no
+    /// organisation, and serves everyone.
+    #[serde(default, skip_serializing_if = "EnabledFor::is_default")]
+    pub enabled_for: EnabledFor,
+    /// What is said of single organisations, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub organisations: Vec<Organisation>,
     /// What the module sees in place of the public path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,

@@ -6,6 +6,7 @@
 //! - `flags`: what always holds of percentages?
 //! - `targeting`: which rule of a flag decides?
 //! - `modules`: what does a module's manifest say besides who may call?
+//! - `enablement`: for whom is a module enabled?
 //! - `tenancy`: is a request about the caller's own organisation?
 //! - `effects`: what do flags change about a request?
 //! - `hostile`: does anything a client sends hurt?
@@ -16,6 +17,7 @@
 mod decide;
 mod definition;
 mod effects;
+mod enablement;
 mod flags;
 mod hostile;
 mod modules;

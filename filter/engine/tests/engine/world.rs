@@ -149,6 +149,8 @@ impl World {
                 words.extend(forward.headers.iter().map(|(name, value)| format!("{name}={value}")));
                 let path = forward.path.iter().map(|path| String::from_utf8_lossy(path).into_owned());
                 words.extend(path.map(|path| format!("path={path}")));
+                let told = forward.record.and_then(|record| record.configuration.as_deref());
+                words.extend(told.map(|told| format!("config={told}")));
                 words.extend(forward.mirror.map(|cluster| format!("mirror={cluster}")));
                 words.join(" ")
             }
