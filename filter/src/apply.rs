@@ -59,6 +59,9 @@ pub(crate) fn forward(headers: &HeaderMap, forward: &Forward<'_>, revision: &str
     if forward.flag_error {
         metrics::flag_error();
     }
+    if forward.record.is_some() && forward.arm == Arm::Module {
+        metrics::used(&forward.place.module.id, organisation);
+    }
     if forward.place.module.hash_by == Some(HashBy::Organisation) && !organisation.is_empty() {
         // Where the host cannot, the load balancer picks at random: slower for the module, no worse.
         host::set_hash_key(organisation);

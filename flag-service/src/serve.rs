@@ -136,7 +136,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         stop.send_replace(true);
         Ok(())
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = async { tokio::try_join!(api, xds, flagd, signals) } => served.map(drop),
         () = writer.follow() => Ok(()),
         () = keeper.run() => Ok(()),
@@ -144,8 +144,13 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         () = follow(api_tls) => Ok(()),
         () = follow(xds_tls) => Ok(()),
         () = registry::watch(&registry, &writer), if options.auto_discover => Ok(()),
+        () = fleet.running().write_down_always(writer.store()) => Ok(()),
         () = registry::follow(&registry, &writer, &fleet) => Ok(()),
+    };
+    if let Err(error) = fleet.running().write_down(writer.store()).await {
+        tracing::warn!("how organisations used modules last is not written down: {error}");
     }
+    served
 }
 
 /// Takes up changed certificates, where there are any.

@@ -21,6 +21,7 @@ mod lifecycle;
 mod postgres;
 mod schema;
 mod sqlite;
+mod usage;
 mod verify;
 
 use std::str::FromStr as _;
@@ -39,6 +40,7 @@ pub use copy::{backup, restore};
 pub use database::Database;
 pub use error::StoreError;
 pub use lifecycle::{Event, Note};
+pub use usage::{Pair, Usage};
 pub use verify::Chain;
 
 /// Connections of one process, besides the one that listens.

@@ -270,7 +270,7 @@ fn the_engine_and_the_filter_never_disagree() -> Result<()> {
         ("no_keys", 40),
         ("a path of its own", 50),
         ("a key to hash", 50),
-        ("a configuration", 20),
+        ("a configuration", 5),
         ("a name untold", 5),
         ("another algorithm", 5),
     ] {

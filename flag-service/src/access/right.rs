@@ -16,7 +16,7 @@ pub enum Right {
     Evaluate,
     /// Read everything.
     View,
-    /// Change flags, and the segments they name.
+    /// Change flags, the segments they name, and for whom modules are enabled.
     Operate,
     /// Change everything else: modules, providers, settings, keys.
     Administer,
@@ -86,7 +86,7 @@ impl Edit {
     #[must_use]
     pub fn right(&self) -> Right {
         match self.kind {
-            Kind::Flag | Kind::Segment | Kind::Set => Right::Operate,
+            Kind::Flag | Kind::Segment | Kind::OrganisationModule | Kind::Set => Right::Operate,
             // What was disabled together is kept beside the settings, and is about flags.
             Kind::Settings if self.leaves_all_but("disabled") => Right::Operate,
             Kind::Settings | Kind::Module | Kind::Manifest | Kind::Provider | Kind::KeySet | Kind::Key => {
@@ -122,6 +122,9 @@ pub const ROUTES: &[(&str, &str, Option<Right>)] = &[
     ("GET", "/api/v1/organisations/{id}", Some(Right::View)),
     ("GET", "/api/v1/subjects/{id}", Some(Right::View)),
     ("GET", "/api/v1/features", Some(Right::View)),
+    ("GET", "/api/v1/module-management/modules/{id}/organisations", Some(Right::View)),
+    ("GET", "/api/v1/module-management/modules/{id}/organisations/{organisation}", Some(Right::View)),
+    ("GET", "/api/v1/module-management/organisations/{organisation}/modules", Some(Right::View)),
     ("GET", "/api/v1/segments", Some(Right::View)),
     ("GET", "/api/v1/segments/{name}", Some(Right::View)),
     ("PUT", "/api/v1/flags/{key}", Some(Right::Operate)),
@@ -133,6 +136,8 @@ pub const ROUTES: &[(&str, &str, Option<Right>)] = &[
     ("PUT", "/api/v1/features/{name}", Some(Right::Operate)),
     ("PATCH", "/api/v1/organisations/{id}", Some(Right::Operate)),
     ("PATCH", "/api/v1/subjects/{id}", Some(Right::Operate)),
+    ("PUT", "/api/v1/module-management/modules/{id}/organisations/{organisation}", Some(Right::Operate)),
+    ("DELETE", "/api/v1/module-management/modules/{id}/organisations/{organisation}", Some(Right::Operate)),
     ("PUT", "/api/v1/segments/{name}", Some(Right::Operate)),
     ("DELETE", "/api/v1/segments/{name}", Some(Right::Operate)),
     ("POST", "/disable-all", Some(Right::Operate)),

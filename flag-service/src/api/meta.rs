@@ -89,6 +89,11 @@ impl Meta {
         Ok(self)
     }
 
+    /// Who asks.
+    pub(super) fn actor(&self) -> &str {
+        &self.actor
+    }
+
     /// Whether a reason is given.
     pub(super) const fn has_reason(&self) -> bool {
         !self.reason.is_empty()
@@ -328,6 +333,12 @@ const PAGE: u64 = 1_000;
 impl Listing {
     pub(super) const fn new(prefix: String, after: Option<String>, limit: Option<u64>) -> Self {
         Self { prefix, after, limit }
+    }
+
+    /// The same, of names that begin with this and go on as the listing says.
+    pub(super) fn below(self, within: &str) -> Self {
+        let Self { prefix, after, limit } = self;
+        Self::new(format!("{within}{prefix}"), after.map(|after| format!("{within}{after}")), limit)
     }
 
     /// The items of this page in the order of their names, and the name to go on behind; none on the last.

@@ -18,6 +18,7 @@ mod metrics;
 mod modules;
 mod ofrep;
 mod openapi;
+mod organisation_modules;
 mod origin;
 mod people;
 mod preview;
@@ -91,6 +92,9 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(modules::list, modules::post))
         .routes(routes!(calls::metrics))
         .routes(routes!(modules::get, modules::put, modules::delete))
+        .routes(routes!(organisation_modules::organisations))
+        .routes(routes!(organisation_modules::modules))
+        .routes(routes!(organisation_modules::get, organisation_modules::put, organisation_modules::delete))
         .routes(routes!(registry::status))
         .routes(routes!(registry::discover))
         .routes(routes!(registry::history))

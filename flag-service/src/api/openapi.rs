@@ -16,6 +16,7 @@ use utoipa::{IntoResponses, OpenApi as _};
 use super::format::NEGOTIATED;
 use super::problem::Problem;
 use crate::access::right::ROUTES;
+use crate::model::Kind;
 
 /// What the document calls a credential.
 const BEARER: &str = "bearer";
@@ -73,9 +74,14 @@ pub(super) fn complete(mut api: OpenApi) -> Document {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
         let bearer = bearer.description(Some("An API key, or a token of an issuer that the settings name"));
         components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
-        for (resource, name) in [("Flag", "key"), ("Provider", "name"), ("Module", "id"), ("Segment", "name")]
-        {
-            if let Some(schema) = components.schemas.get(resource).map(|schema| unnamed(schema, name)) {
+        for (resource, kind) in [
+            ("Flag", Kind::Flag),
+            ("Provider", Kind::Provider),
+            ("Module", Kind::Module),
+            ("Segment", Kind::Segment),
+            ("OrganisationModule", Kind::OrganisationModule),
+        ] {
+            if let Some(schema) = components.schemas.get(resource).map(|schema| unnamed(schema, kind)) {
                 components.schemas.insert(format!("Unnamed{resource}"), schema);
             }
         }
@@ -144,17 +150,17 @@ fn in_yaml<'a>(
 }
 
 /// A resource whose name is in the path: it need not be in the body.
-fn unnamed(schema: &RefOr<Schema>, name: &str) -> RefOr<Schema> {
+fn unnamed(schema: &RefOr<Schema>, kind: Kind) -> RefOr<Schema> {
     let mut schema = schema.clone();
     if let RefOr::T(Schema::Object(object)) = &mut schema {
-        object.required.retain(|required| required != name);
+        object.required.retain(|required| !kind.name_members().contains(&&**required));
     }
     schema
 }
 
 /// RFC 7396: any of the members, and `null` for its default.
 fn patch(schema: &RefOr<Schema>) -> RefOr<Schema> {
-    let mut schema = unnamed(schema, "key");
+    let mut schema = unnamed(schema, Kind::Flag);
     if let RefOr::T(Schema::Object(object)) = &mut schema {
         object.required.clear();
         object.description = Some("Members to set; `null` restores a member's default (RFC 7396)".to_owned());

@@ -12,12 +12,13 @@ use super::output::{Output, items, print};
 use crate::yaml;
 
 /// A file for each kind.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("settings", "settings.yaml"),
     ("segment", "segments.yaml"),
     ("provider", "providers.yaml"),
     ("flag", "flags.yaml"),
     ("module", "modules.yaml"),
+    ("organisation_module", "organisation_modules.yaml"),
 ];
 
 #[derive(Debug, Args)]

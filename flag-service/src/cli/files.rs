@@ -130,7 +130,8 @@ impl Document {
             return Ok(definition(&node)?.iter().map(named).collect());
         }
         let kind = kind(&node).map_err(|problem| vec![problem])?;
-        let name = node.get(kind.name_member()).map(|name| text(&name.value())).unwrap_or_default();
+        let named = |member: &&str| node.get(member).map(|name| text(&name.value())).unwrap_or_default();
+        let name = kind.name_members().iter().map(named).collect::<Vec<_>>().join("/");
         let mut resource = node.value();
         resource["kind"] = json!(kind.as_str());
         Ok(vec![Self { file: file.to_owned(), node, kind, name, resource }])
@@ -159,7 +160,7 @@ pub(super) fn resource(flag: &Flag) -> Value {
 /// What a document is about. Modules say it without `kind`, since manifests are written for others too:
 /// nothing else has endpoints.
 fn kind(node: &Node) -> std::result::Result<Kind, String> {
-    let kinds = "`flag`, `module`, `provider`, `segment` or `settings`";
+    let kinds = "`flag`, `module`, `organisation_module`, `provider`, `segment` or `settings`";
     if !node.is_map() {
         return Err(format!("a document is an object with a `kind`: {kinds}"));
     }

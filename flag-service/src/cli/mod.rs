@@ -15,6 +15,7 @@ mod history;
 mod import;
 mod key;
 mod module;
+mod organisation;
 mod output;
 mod people;
 mod preview;

@@ -8,13 +8,18 @@ use serde_json::Value;
 
 use super::client::{Client, Failure};
 use super::completion;
+use super::organisation::{Organisation, modules_of};
 use super::output::{items, table, text};
 use super::registry::{self, Registry};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
     /// All modules
-    List,
+    List {
+        /// Whether this organisation may use them
+        #[arg(long, value_name = "ORGANISATION")]
+        organisation: Option<String>,
+    },
     /// One module
     Get {
         /// The module's id
@@ -33,6 +38,8 @@ pub(super) enum Module {
         id: String,
     },
     #[command(flatten)]
+    Organisation(Organisation),
+    #[command(flatten)]
     Registry(Registry),
 }
 
@@ -41,7 +48,8 @@ impl Module {
         const MODULES: [&str; 2] = ["module-management", "modules"];
         let one = |id: &str| [MODULES[0], MODULES[1], id].map(str::to_owned);
         match self {
-            Self::List => {
+            Self::List { organisation: Some(organisation) } => modules_of(client, &organisation).await,
+            Self::List { organisation: None } => {
                 let answer = client.list(&MODULES, "modules").await?;
                 client.output.show(&answer, |answer| {
                     let rows = items(answer, "modules").iter().map(|module| {
@@ -66,6 +74,7 @@ impl Module {
                 let seen = seen.each_ref().map(String::as_str);
                 client.change_seen(Method::POST, &MODULES, &seen, Some(&manifest)).await
             }
+            Self::Organisation(command) => command.run(client).await,
             Self::Registry(command) => command.run(client).await,
             Self::Remove { id } => {
                 let path = one(&id);

@@ -54,6 +54,12 @@ impl Apply {
             });
             problems.extend(put.err());
         }
+        let records = given.iter().filter(|(kind, _)| *kind == Kind::OrganisationModule);
+        problems.extend(records.filter_map(|(kind, name)| {
+            // Its module may stand behind it among the documents.
+            let unknown = next.known_module(name.split('/').next()?).err()?;
+            Some(at(*kind, name, "module", &unknown.to_string()))
+        }));
         match &self.set {
             Some(set) => problems.extend(self.keep(set, given, state, &mut next)),
             None if self.prune => problems.push(plain("set", "name the set that is pruned")),
@@ -122,14 +128,16 @@ fn identify(
     let kind =
         kind.as_ref().and_then(Value::as_str).and_then(Kind::from_word).filter(|kind| kind.is_applied());
     let kind = kind.ok_or_else(|| {
-        plain(&field("kind"), "it is `flag`, `module`, `provider`, `segment` or `settings`")
+        plain(
+            &field("kind"),
+            "it is `flag`, `module`, `organisation_module`, `provider`, `segment` or `settings`",
+        )
     })?;
-    let member = kind.name_member();
-    if member.is_empty() {
-        return Ok((kind, String::new(), body));
-    }
-    let name = body.get(member).and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
-    let name = name.ok_or_else(|| plain(&field(member), "it is a name, and must be there"))?;
+    let named = |member: &&str| {
+        let name = body.get(*member).and_then(Value::as_str).filter(|name| !name.is_empty());
+        name.ok_or_else(|| plain(&field(member), "it is a name, and must be there"))
+    };
+    let name = kind.name_members().iter().map(named).collect::<Result<Vec<_>, _>>()?.join("/");
     Ok((kind, name, body))
 }
 
@@ -148,6 +156,11 @@ fn put(state: &mut State, kind: Kind, name: &str, mut body: Map<String, Value>) 
         Kind::Segment => {
             state.segments.insert(name.to_owned(), Arc::new(read::<Segment>(body.into())?));
             Ok(())
+        }
+        Kind::OrganisationModule => {
+            // Who has made it, a document is not asked.
+            body.retain(|member, _| !matches!(&**member, "created_by" | "created_at"));
+            state.put_organisation_module(read(body.into())?)
         }
         Kind::Settings => {
             body.entry("denied").or_insert_with(|| json!(state.settings.denied));

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::key_set::check_source;
 use super::missing::suggestion;
 use super::{
-    Apply, Discovered, Edit, Flag, Key, KeySet, Kind, Module, Naming, Provider, Segment, Settings, State,
-    keys,
+    Apply, Discovered, Edit, Flag, Key, KeySet, Kind, Module, Naming, OrganisationModule, Provider, Segment,
+    Settings, State, keys,
 };
 use crate::access::key::Hashed;
 
@@ -58,6 +58,15 @@ pub enum Change {
     PutSegment(Segment),
     /// Removes a segment.
     DeleteSegment(String),
+    /// Sets what is said of an organisation and a module, new or not.
+    PutOrganisationModule {
+        /// The name under which that is kept.
+        name: String,
+        /// What is said.
+        record: OrganisationModule,
+    },
+    /// Says nothing more of an organisation and a module.
+    DeleteOrganisationModule(String),
     /// Sets the settings.
     PutSettings(Settings),
     /// Names somebody in flags, or no longer.
@@ -142,6 +151,9 @@ impl Change {
             Self::PutKeySet(set) => Some((Kind::KeySet, &set.name)),
             Self::PutSegment(segment) => Some((Kind::Segment, &segment.name)),
             Self::DeleteSegment(name) => Some((Kind::Segment, name)),
+            Self::PutOrganisationModule { name, .. } | Self::DeleteOrganisationModule(name) => {
+                Some((Kind::OrganisationModule, name))
+            }
             Self::PutSettings(_) => Some((Kind::Settings, "")),
             Self::PutKey(key) => Some((Kind::Key, &key.name)),
             Self::RotateKey { name, .. } | Self::DeleteKey(name) => Some((Kind::Key, name)),
@@ -180,6 +192,7 @@ impl Change {
                 | Self::PutModule(_)
                 | Self::PutProvider(_)
                 | Self::PutSegment(_)
+                | Self::PutOrganisationModule { .. }
                 | Self::PutKey(_)
         )
     }
@@ -252,6 +265,14 @@ impl Change {
             }
             Self::DeleteSegment(name) => {
                 drop(next.segments.remove(name).ok_or_else(|| state.missing(Kind::Segment, name))?);
+            }
+            Self::PutOrganisationModule { record, .. } => {
+                next.known_module(&record.module)?;
+                next.put_organisation_module(record.clone())?;
+            }
+            Self::DeleteOrganisationModule(name) => {
+                let gone = next.organisation_modules.remove(name);
+                drop(gone.ok_or_else(|| state.missing(Kind::OrganisationModule, name))?);
             }
             Self::PutSettings(settings) => put_settings(&mut next, settings.clone()),
             Self::Name(naming) => naming.apply(&mut next)?,

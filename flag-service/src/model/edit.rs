@@ -26,6 +26,7 @@ pub enum Kind {
     Provider,
     Settings,
     Segment,
+    OrganisationModule,
     Set,
     KeySet,
     Key,
@@ -55,6 +56,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::Settings => "settings",
             Self::Segment => "segment",
+            Self::OrganisationModule => "organisation_module",
             Self::Set => "set",
             Self::KeySet => "key_set",
             Self::Key => "key",
@@ -67,19 +69,26 @@ impl Kind {
     #[must_use]
     pub const fn is_applied(self) -> bool {
         match self {
-            Self::Flag | Self::Module | Self::Provider | Self::Settings | Self::Segment => true,
+            Self::Flag
+            | Self::Module
+            | Self::Provider
+            | Self::Settings
+            | Self::Segment
+            | Self::OrganisationModule => true,
             Self::Set | Self::KeySet | Self::Key | Self::Manifest => false,
         }
     }
 
-    /// The member by which one is told from another; empty where there is only one.
+    /// The members by which one is told from another; empty where there is only one. Joined by `/`, they are
+    /// its name.
     #[must_use]
-    pub const fn name_member(self) -> &'static str {
+    pub const fn name_members(self) -> &'static [&'static str] {
         match self {
-            Self::Flag => "key",
-            Self::Module | Self::Manifest => "id",
-            Self::Provider | Self::Segment | Self::Set | Self::KeySet | Self::Key => "name",
-            Self::Settings => "",
+            Self::Flag => &["key"],
+            Self::Module | Self::Manifest => &["id"],
+            Self::OrganisationModule => &["module", "organisation"],
+            Self::Provider | Self::Segment | Self::Set | Self::KeySet | Self::Key => &["name"],
+            Self::Settings => &[],
         }
     }
 
@@ -92,6 +101,7 @@ impl Kind {
             Self::Provider,
             Self::Settings,
             Self::Segment,
+            Self::OrganisationModule,
             Self::Set,
             Self::KeySet,
             Self::Key,
@@ -111,6 +121,7 @@ impl State {
             Kind::Module => self.modules.contains_key(name),
             Kind::Provider => self.providers.contains_key(name),
             Kind::Segment => self.segments.contains_key(name),
+            Kind::OrganisationModule => self.organisation_modules.contains_key(name),
             Kind::Settings => name.is_empty(),
             Kind::Set => self.sets.contains_key(name),
             Kind::KeySet => self.key_sets.contains_key(name),
@@ -140,6 +151,7 @@ impl State {
             Kind::Module => set!(self.modules),
             Kind::Provider => set!(self.providers),
             Kind::Segment => set!(self.segments),
+            Kind::OrganisationModule => set!(self.organisation_modules),
             Kind::Key => set!(self.keys),
             Kind::Settings => {
                 self.settings = Arc::new(value.map(Settings::deserialize).transpose()?.unwrap_or_default());
@@ -170,6 +182,7 @@ impl State {
         compare!(Kind::Module, modules);
         compare!(Kind::Provider, providers);
         compare!(Kind::Segment, segments);
+        compare!(Kind::OrganisationModule, organisation_modules);
         compare!(Kind::Key, keys);
         edits.extend(edit(Kind::Settings, "", Some(&self.settings), Some(&next.settings))?);
         compare!(Kind::Set, sets);

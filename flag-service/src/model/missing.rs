@@ -19,7 +19,9 @@ impl State {
             Kind::Provider => near(name, self.providers.keys()),
             Kind::Segment => near(name, self.segments.keys()),
             Kind::Key => near(name, self.keys.keys()),
-            Kind::Settings | Kind::Set | Kind::KeySet | Kind::Manifest => Vec::new(),
+            Kind::OrganisationModule | Kind::Settings | Kind::Set | Kind::KeySet | Kind::Manifest => {
+                Vec::new()
+            }
         };
         Refusal::Missing { kind, name: name.to_owned(), near }
     }

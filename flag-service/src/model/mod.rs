@@ -13,6 +13,7 @@ pub(crate) mod manifest;
 mod missing;
 mod module;
 mod naming;
+mod organisation_module;
 mod segment;
 mod tag;
 pub mod upstream;
@@ -32,6 +33,7 @@ pub use key_set::{FetchedKey, KeySet};
 pub use lifecycle::Lifecycle;
 pub use module::{Module, Status};
 pub use naming::{Naming, Whom, Word};
+pub use organisation_module::OrganisationModule;
 pub use segment::Segment;
 pub use tag::tag;
 /// A flag is stored as it is sent.
@@ -61,6 +63,8 @@ pub struct State {
     pub keys: BTreeMap<String, Arc<Key>>,
     /// What there is one of.
     pub settings: Arc<Settings>,
+    /// By module and organisation: see [`OrganisationModule::name`].
+    pub organisation_modules: BTreeMap<String, Arc<OrganisationModule>>,
     /// By name.
     pub segments: BTreeMap<String, Arc<Segment>>,
     /// What was applied under which name. No filter knows of it.
@@ -137,7 +141,7 @@ impl State {
                     ..Flag::clone(flag)
                 })
                 .collect(),
-            modules: self.modules.values().map(|module| module.to_wire()).collect(),
+            modules: self.modules.values().map(|module| module.to_wire(self.enablements(module))).collect(),
         };
         let modules = self.modules.values().filter(|module| module.cluster.is_none());
         let modules = modules.map(|module| module.upstream());

@@ -1,6 +1,8 @@
 //! A module, as its team describes it and as it is kept.
 
-use rampart_engine::policy::wire::{self, Auth, Effect, Gate, HashBy, Retry, Rewrite, Route, Tenant};
+use rampart_engine::policy::wire::{
+    self, Auth, Effect, EnabledFor, Gate, HashBy, Retry, Rewrite, Route, Tenant,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -89,6 +91,12 @@ pub struct Module {
     /// Where requests name the organisation that they are about, unless a route says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Tenant>,
+    /// For whom it is enabled of whom nothing is said.
+    #[serde(default, skip_serializing_if = "EnabledFor::is_default")]
+    pub enabled_for: EnabledFor,
+    /// Whether it is told how it is set up for the caller's organisation, in `x-rampart-module-config`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tell_configuration: bool,
     /// What it sees in place of the public path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
@@ -217,7 +225,8 @@ impl Module {
         }
     }
 
-    pub(super) fn to_wire(&self) -> wire::Module {
+    /// The module as filters know it, with what is said of its organisations.
+    pub(super) fn to_wire(&self, organisations: Vec<wire::Organisation>) -> wire::Module {
         wire::Module {
             id: self.id.clone(),
             version: self.version.clone(),
@@ -226,6 +235,8 @@ impl Module {
             cluster: self.cluster(),
             auth: self.auth.clone(),
             tenant: self.tenant.clone(),
+            enabled_for: self.enabled_for,
+            organisations,
             rewrite: self.rewrite.clone(),
             timeout_ms: self.timeout_ms,
             retry: self.retry.clone().or_else(|| self.fallback.map(Fallback::retry)),

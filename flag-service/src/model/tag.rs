@@ -27,6 +27,7 @@ impl State {
             Kind::Module => serde_json::to_value(&**self.modules.get(name)?),
             Kind::Provider => serde_json::to_value(&**self.providers.get(name)?),
             Kind::Segment => serde_json::to_value(&**self.segments.get(name)?),
+            Kind::OrganisationModule => serde_json::to_value(&**self.organisation_modules.get(name)?),
             Kind::Settings => serde_json::to_value(&*self.settings),
             Kind::Set => serde_json::to_value(&**self.sets.get(name)?),
             Kind::KeySet => serde_json::to_value(&**self.key_sets.get(name)?),

@@ -12,6 +12,7 @@ mod metrics;
 mod names;
 mod sample;
 mod traffic;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ pub(crate) use metrics::Reported;
 pub use traffic::{Calls, Series};
 
 use crate::published::Published;
+use crate::store::{Pair, Usage};
 use envoy::{Endpoints, Envoy, WORKERS};
 use names::Names;
 use sample::{Sample, samples};
@@ -59,6 +61,8 @@ struct State {
     envoys: BTreeMap<String, Envoy>,
     traffic: Traffic,
     refused: BTreeMap<String, u64>,
+    /// How organisations used modules, as far as it is not written down.
+    usages: BTreeMap<Pair, Usage>,
     streams: u64,
     messages: u64,
     unjudged: u64,
@@ -259,7 +263,7 @@ impl Running {
     pub(crate) fn hear(&self, id: &str, stream: u64, families: &[MetricFamily]) {
         let now = self.now();
         let mut unknown_keys = Vec::new();
-        self.lock().hear(id, stream, families, now, &mut unknown_keys);
+        self.lock().hear(id, stream, families, (now, self.unix_ms(now)), &mut unknown_keys);
         if unknown_keys.is_empty() {
             return;
         }
@@ -309,7 +313,7 @@ impl State {
         id: &str,
         stream: u64,
         families: &[MetricFamily],
-        now: Duration,
+        (now, now_ms): (Duration, u64),
         unknown_keys: &mut Vec<(Arc<str>, u64)>,
     ) {
         self.messages += 1;
@@ -327,6 +331,9 @@ impl State {
                     }
                     None => Err(Dropped::Unknown),
                 },
+                Ok(Sample::Used { module, organisation, count }) => {
+                    self.used(module, organisation, count, now_ms)
+                }
                 Ok(sample) => self.keep(id, newest, sample, now),
                 Err(sample::Malformed) => Err(Dropped::Malformed),
             };
@@ -368,7 +375,7 @@ impl State {
             }
             Sample::Refused { reason, count } => self.refused(reason, count)?,
             // Told apart before.
-            Sample::UnknownKeys { .. } => {}
+            Sample::UnknownKeys { .. } | Sample::Used { .. } => {}
             // An older stream, of the same Envoy or of another that calls itself so.
             _ if !newest => {}
             Sample::Workers { count } => envoy.concurrency = Some(count),
@@ -383,6 +390,18 @@ impl State {
             }
             Sample::Revision { worker, revision } => envoy.revision(worker, revision),
             Sample::Decided { worker, second } => envoy.decided(worker, second),
+        }
+        Ok(())
+    }
+
+    fn used(&mut self, module: &str, organisation: &str, count: u64, now_ms: u64) -> Result<(), Dropped> {
+        if !self.names.is_recorded(module, organisation) {
+            return Err(Dropped::Unknown);
+        }
+        // What was counted once is reported for good.
+        if count > 0 {
+            let pair = (module.to_owned(), organisation.to_owned());
+            self.usages.entry(pair).or_default().add(Usage { requests: count, last_ms: now_ms });
         }
         Ok(())
     }

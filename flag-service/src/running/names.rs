@@ -19,6 +19,8 @@ pub(super) struct Names {
     of_modules: BTreeMap<Arc<str>, Arc<str>>,
     arms: HashSet<Arc<str>>,
     providers: HashSet<Arc<str>>,
+    /// Organisations of which something is said, by module.
+    recorded: HashMap<Arc<str>, HashSet<Box<str>>>,
 }
 
 /// What is reported under a cluster's name.
@@ -43,6 +45,7 @@ impl Names {
                 .insert(Arc::clone(&cluster), Cluster { name: Arc::clone(&cluster), has_endpoints: false });
             clusters.insert(own, Cluster { name: cluster, has_endpoints: true });
         }
+        let mut recorded = HashMap::new();
         let mut arms: HashSet<_> = ["", PASS, Arm::Module.as_str(), Arm::Legacy.as_str()].map(name).into();
         for module in &policy.modules {
             let id = name(&module.id);
@@ -53,12 +56,16 @@ impl Names {
             let cluster = name(&module.cluster);
             let own = Cluster { name: Arc::clone(&cluster), has_endpoints: true };
             clusters.entry(Arc::clone(&cluster)).or_insert(own);
+            if !module.organisations.is_empty() {
+                let its = module.organisations.iter().map(|said| said.organisation.as_str().into());
+                recorded.insert(Arc::clone(&id), its.collect());
+            }
             of_modules.insert(id, cluster);
             let effects = module.routes.iter().flat_map(|route| &route.effects).chain(&module.effects);
             arms.extend(effects.filter_map(|effect| effect.when_on.cluster.as_deref()).map(name));
         }
         let providers = policy.providers.iter().map(|provider| name(&provider.name)).collect();
-        Self { modules, clusters, of_modules, arms, providers }
+        Self { modules, clusters, of_modules, arms, providers, recorded }
     }
 
     /// A module and its route, or neither.
@@ -85,6 +92,11 @@ impl Names {
     pub(super) fn endpoints(&self, reported: &str) -> Option<Arc<str>> {
         let cluster = self.clusters.get(reported).filter(|cluster| cluster.has_endpoints)?;
         Some(Arc::clone(&cluster.name))
+    }
+
+    /// Whether something is said of the organisation and the module.
+    pub(super) fn is_recorded(&self, module: &str, organisation: &str) -> bool {
+        self.recorded.get(module).is_some_and(|its| its.contains(organisation))
     }
 
     pub(super) fn provider(&self, provider: &str) -> Option<Arc<str>> {

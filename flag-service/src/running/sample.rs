@@ -24,6 +24,8 @@ pub(super) enum Sample<'a> {
     Refused { reason: &'a str, count: u64 },
     /// Tokens signed with a key that the policy does not have.
     UnknownKeys { provider: &'a str, count: u64 },
+    /// Requests of an organisation that a module served, where something is said of the two.
+    Used { module: &'a str, organisation: &'a str, count: u64 },
     /// Requests that the guard stopped, since nobody had judged them.
     Unjudged { count: u64 },
     /// The revision that a worker decided by last.
@@ -104,6 +106,13 @@ fn of_filter<'a>(own: &'a str, metric: &'a Metric) -> Result<Option<Sample<'a>>,
     let count = || number(metric.counter.as_ref().and_then(|counter| counter.value));
     let gauge = || number(metric.gauge.as_ref().and_then(|gauge| gauge.value));
     let worker = |about: &str| about.parse().map_err(|_| Malformed);
+    if let Some(rest) = own.strip_prefix("usage") {
+        let named = rest.strip_prefix('.').and_then(|rest| rest.split_once('/'));
+        let labelled = || Some((label(metric, "module")?, label(metric, "organisation")?));
+        let (module, organisation) =
+            named.or_else(|| labelled().filter(|_| rest.is_empty())).ok_or(Malformed)?;
+        return Ok(Some(Sample::Used { module, organisation, count: count()? }));
+    }
     Ok(if let Some(reason) = about("refused", "reason") {
         Some(Sample::Refused { reason, count: count()? })
     } else if let Some(provider) = about("unknown_key", "provider") {

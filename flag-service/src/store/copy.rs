@@ -14,7 +14,9 @@ use tempfile::TempDir;
 
 use super::answers;
 use super::chain::Row;
-use super::{Chain, Database, Store, StoreError, append, lifecycle, resources, schema, sqlite, verify};
+use super::{
+    Chain, Database, Store, StoreError, append, lifecycle, resources, schema, sqlite, usage, verify,
+};
 use crate::head::Head;
 
 /// Copies the database, as it is at one moment, to a file that is not there yet. Whether it is whole
@@ -150,6 +152,7 @@ async fn copy_rows(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<(
         answers::keep(to, &answer).await?;
     }
     lifecycle::copy(from, to).await?;
+    usage::copy(from, to).await?;
     Ok(())
 }
 

@@ -102,20 +102,20 @@ async fn every_problem_has_file_line_and_field_and_nothing_is_changed() {
     for (text, complaint) in [
         (
             "kind: flg\nkey: a\n",
-            ":1: kind: `flg` is none: `flag`, `module`, `provider`, `segment` or `settings` is expected",
+            ":1: kind: `flg` is none: `flag`, `module`, `organisation_module`, `provider`, `segment` or `settings` is expected",
         ),
         (
             "---\n\nkey: a\n",
-            ":3: kind: say what this is: `flag`, `module`, `provider`, `segment` or `settings`; or write a flagd \
+            ":3: kind: say what this is: `flag`, `module`, `organisation_module`, `provider`, `segment` or `settings`; or write a flagd \
              definition, with `flags`",
         ),
         (
             "kind: set\nname: a\n",
-            ":1: kind: `set` is none: `flag`, `module`, `provider`, `segment` or `settings` is expected",
+            ":1: kind: `set` is none: `flag`, `module`, `organisation_module`, `provider`, `segment` or `settings` is expected",
         ),
         (
             "just text",
-            ":1: a document is an object with a `kind`: `flag`, `module`, `provider`, `segment` or `settings`",
+            ":1: a document is an object with a `kind`: `flag`, `module`, `organisation_module`, `provider`, `segment` or `settings`",
         ),
         ("kind: flag\nkey: a\n---\nkind: flag\nkey: a\n", ":1: flags[a]: it is there twice"),
         (

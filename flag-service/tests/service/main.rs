@@ -22,6 +22,7 @@
 //! - `manual`: what the command line says of itself, and what shells complete.
 //! - `ofrep`: what an OpenFeature client is answered.
 //! - `openapi`: what the API says of itself.
+//! - `organisations`: for whom modules are enabled.
 //! - `people`: who joins and leaves, and one organisation or subject across all flags.
 //! - `process`: how the process starts, ends and fails, and where its output goes.
 //! - `registry`: a folder of manifests, the states of modules, and what the management API says of them.
@@ -54,6 +55,7 @@ mod keys;
 mod manual;
 mod ofrep;
 mod openapi;
+mod organisations;
 mod people;
 pub(crate) mod process;
 mod registry;

@@ -247,3 +247,78 @@ async fn an_envoy_reports_as_the_node_that_it_proves_to_be() {
     assert_eq!(told["envoys"], json!([]), "{told}");
     assert_eq!(reported("edge-1", Some(&key)).await, Code::Ok);
 }
+
+const ORGANISATIONS: &str = "/api/v1/module-management/modules/analytics_core/organisations";
+
+/// A service with a module and something said of two organisations, and where Envoys report to it.
+async fn recorded() -> (Service, SocketAddr) {
+    let service = Service::start().await;
+    service.module("analytics_core", json!({})).await.ok();
+    for organisation in ["acme", "a%2Fb"] {
+        service.send("PUT", &format!("{ORGANISATIONS}/{organisation}"), &json!({})).await.ok();
+    }
+    let to = listen(&service, Gate::open()).await;
+    (service, to)
+}
+
+#[tokio::test]
+async fn how_often_organisations_used_a_module_is_kept() {
+    let (service, to) = recorded().await;
+    let used = |pair: &str, count| counter(&format!("wasmcustom.rampart.usage.{pair}"), &[], count);
+    let tagged = [("module", "analytics_core"), ("organisation", "a/b")];
+    let told = async |organisation: &str| {
+        let told = service.get(&format!("{ORGANISATIONS}/{organisation}")).await.ok();
+        (told["access_count"].as_u64().unwrap(), told["last_accessed_at"].as_str().map(str::to_owned))
+    };
+    let reported = vec![
+        used("analytics_core/acme", 3.0),
+        counter("wasmcustom.rampart.usage", &tagged, 2.0),
+        // Nobody has said anything of these, and this does not read.
+        used("analytics_core/unknown", 7.0),
+        used("other/acme", 7.0),
+        used("acme", 7.0),
+    ];
+    report(&service, to, "one", reported).await;
+    let (count, last) = told("acme").await;
+    assert_eq!((count, told("a%2Fb").await.0), (3, 2));
+    assert!(last.is_some_and(|last| last.ends_with('Z')));
+    let dropped = service.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
+    for line in [
+        "rampart_reports_dropped_total{reason=\"unknown\"} 2",
+        "rampart_reports_dropped_total{reason=\"malformed\"} 1",
+    ] {
+        assert!(dropped.contains(line), "{dropped}");
+    }
+    // Written down, it is what it was; and what comes next is added, but for what was counted before.
+    let (store, running) = (service.writer.store(), service.fleet.running());
+    running.write_down(store).await.unwrap();
+    assert!(running.usages().is_empty());
+    assert_eq!(told("acme").await.0, 3);
+    report(&service, to, "one", vec![used("analytics_core/acme", 0.0)]).await;
+    assert!(running.usages().is_empty());
+    report(&service, to, "two", vec![used("analytics_core/acme", 4.0)]).await;
+    assert_eq!(told("acme").await.0, 7);
+    running.write_down(store).await.unwrap();
+    assert_eq!(told("acme").await.0, 7);
+    // A copy has it too.
+    let file = service.dir.path().join("copy");
+    rampart::store::backup(&crate::support::database(service.dir.path()), &file).await.unwrap();
+    let copy = rampart::store::Store::open(&rampart::store::Database::File(file)).await.unwrap();
+    let copied = copy.usage_of_organisation("acme").await.unwrap();
+    assert_eq!(copied.values().map(|usage| usage.requests).collect::<Vec<_>>(), [7]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_kept() {
+    let (service, to) = recorded().await;
+    report(&service, to, "one", vec![counter("wasmcustom.rampart.usage.analytics_core/acme", &[], 3.0)])
+        .await;
+    let (store, running) = (service.writer.store(), service.fleet.running());
+    let pool = crate::support::pool(service.dir.path()).await;
+    crate::support::execute(&pool, "ALTER TABLE module_usage RENAME TO elsewhere").await;
+    running.write_down(store).await.unwrap_err();
+    assert_eq!(running.usages().values().map(|usage| usage.requests).sum::<u64>(), 3);
+    crate::support::execute(&pool, "ALTER TABLE elsewhere RENAME TO module_usage").await;
+    running.write_down(store).await.unwrap();
+    assert_eq!(service.get(&format!("{ORGANISATIONS}/acme")).await.ok()["access_count"], 3);
+}

@@ -197,7 +197,7 @@ impl Arbitrary {
         if self.chance(50) {
             module["hash_by"] = json!("organisation");
         }
-        if self.chance(25) {
+        if self.chance(40) {
             module["enabled_for"] = json!(self.one_of(&["all", "listed"]));
             module["organisations"] = self.enablements();
         }
@@ -220,7 +220,7 @@ impl Arbitrary {
         let mut said = Vec::new();
         for organisation in self.some_of(&ORGANISATIONS) {
             let mut one = json!({"organisation": organisation, "enabled": self.chance(70)});
-            if self.chance(50) {
+            if self.chance(80) {
                 one["configuration"] = json!({"plan": "caf\u{e9} \u{1f600}", "seats": self.random.below(9)});
             }
             said.push(one);

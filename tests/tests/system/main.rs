@@ -20,6 +20,7 @@
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
 //! - `modules`: what a manifest says of a module: version, aliases, tenant, path, timeout, retries.
 //! - `openfeature`: real OpenFeature clients, the flag service and Envoy about the same flags.
+//! - `organisations`: for whom modules are enabled.
 //! - `passing`: what passes, passes as it is, and leaves no token behind.
 //! - `paths`: a gated path, spelt in every way that clients have tried.
 //! - `presets/mod`: the messaging preset, one test for each flag's effect; its files:
@@ -65,6 +66,7 @@ mod hostile;
 mod jwt_corpus;
 mod modules;
 mod openfeature;
+mod organisations;
 mod passing;
 mod paths;
 mod presets;

@@ -21,7 +21,6 @@ pub enum EnabledFor {
 impl EnabledFor {
     /// Whether it is what is meant where nothing is said.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
