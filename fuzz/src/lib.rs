@@ -19,6 +19,8 @@ use std::cell::{Cell, OnceCell};
 
 const NOW: u64 = 1_800_000_000;
 const CLUSTERS: [&str; 3] = ["legacy", "first", "second"];
+/// For whom the module `three` is enabled.
+const LISTED: [&str; 2] = ["o", "acme"];
 
 type Header = (Vec<u8>, Vec<u8>);
 
@@ -94,7 +96,8 @@ pub fn path(data: &[u8]) {
 }
 
 /// Any bytes as a request: the answer is well-formed and repeats itself, nobody gets past a
-/// permission unverified, a token that is withheld is gone, and a higher percentage takes nobody out.
+/// permission unverified or into a module that is not enabled for them, a token that is withheld is gone,
+/// and a higher percentage takes nobody out.
 pub fn decide(data: &[u8]) {
     let (low, rest) = data.split_first().unwrap_or((&0, &[]));
     let (high, rest) = rest.split_first().unwrap_or((&0, &[]));
@@ -108,6 +111,8 @@ pub fn decide(data: &[u8]) {
         let is_on = |key: &str| answer.flags.iter().any(|on| on == key);
         assert!(!(is_on("left") && is_on("right")), "both of an exclusive group");
         assert!(!is_on("needs") || is_on("rollout"), "on without what it needs");
+        let listed = answer.organisation.as_deref().is_some_and(|own| LISTED.contains(&own));
+        assert!(answer.module != "three" || listed, "a module that is not enabled");
         answer
     });
     if answers[0].by_module {
@@ -120,6 +125,8 @@ pub fn decide(data: &[u8]) {
 struct Answer {
     forwarded: bool,
     by_module: bool,
+    module: String,
+    organisation: Option<String>,
     flags: Vec<String>,
     text: String,
 }
@@ -153,8 +160,14 @@ fn judge(policy: &Policy, headers: &[Header], verifier: &Lenient, cache: &mut To
                 assert!(by_module && sent.unwrap_or_default().ends_with(rest), "the rest is not kept");
                 assert!(rest.is_empty() || b"/?#".contains(&rest[0]), "the prefix runs on");
             }
+            let told = forward.record.and_then(|record| record.configuration.as_deref()).unwrap_or_default();
+            assert!(told.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "no header holds it: {told}");
+            let identity = forward.token.as_ref().map(|token| &token.identity);
+            let organisation = identity.and_then(|identity| identity.organisation.as_deref());
+            let organisation = organisation.map(str::to_owned);
+            let module = forward.place.module.id.to_string();
             let flags = forward.flags.iter().map(|on| on.key.to_owned()).collect();
-            Answer { forwarded: true, by_module, flags, text: written(&forward) }
+            Answer { forwarded: true, by_module, module, organisation, flags, text: written(&forward) }
         }
         Decision::Refuse(refusal, _) => Answer { text: well_formed(&refusal), ..Answer::default() },
     }
@@ -162,8 +175,8 @@ fn judge(policy: &Policy, headers: &[Header], verifier: &Lenient, cache: &mut To
 
 /// What the upstream and the router are told.
 fn written(forward: &Forward<'_>) -> String {
-    let Forward { cluster, flags, headers, mirror, .. } = forward;
-    format!("{cluster} {flags:?} {headers:?} {mirror:?}")
+    let Forward { cluster, flags, headers, mirror, record, .. } = forward;
+    format!("{cluster} {flags:?} {headers:?} {mirror:?} {record:?}")
 }
 
 /// The headers without the token from this source.
@@ -235,6 +248,11 @@ fn compiled(percentage: u8) -> Box<Policy> {
         { "flag": "colour", "variant": "red", "when_on": { "mirror": { "cluster": second } } },
         { "flag": "some", "when_on": { "headers": { "x-envoy-max-retries": "2" } } }
     ]);
+    let mut listed: Vec<Value> = LISTED
+        .iter()
+        .map(|name| json!({ "organisation": name, "configuration": { (*name): "\u{e9}\u{7f}" } }))
+        .collect();
+    listed.push(json!({ "organisation": "x", "enabled": false }));
     let policy = json!({
         "schema": 1, "revision": 1, "legacy_cluster": legacy,
         "providers": [{ "name": "main", "issuer": "i", "audiences": ["a"], "forward": false,
@@ -266,7 +284,8 @@ fn compiled(percentage: u8) -> Box<Policy> {
             { "id": "two", "version": "v2", "namespace": "two", "cluster": second,
               "gates": [{ "flag": "needs", "when_off": "forbidden" }], "flags": ["rollout"], "aliases": ["zwei"], "rewrite": { "prefix": "/in" } },
             { "id": "three", "version": "v1", "namespace": "three", "cluster": first,
-              "routes": [{ "path": "/{organisation}/x", "tenant": { "path": "organisation" } }] }
+              "enabled_for": "listed", "organisations": listed,
+              "routes": [{ "path": "/{organisation}/x", "tenant": { "path": "organisation" } }, { "path": "/y" }] }
         ]
     });
     Box::new(Policy::from_json(policy.to_string().as_bytes()).expect("the sample compiles"))
@@ -283,7 +302,8 @@ fn request(path: &[u8], token: &[u8]) -> Vec<Header> {
 
 /// Headers from bytes: what each is comes from its first byte, so that most are of interest.
 fn requested(mut data: &[u8]) -> Vec<Header> {
-    const PATHS: [&str; 5] = ["v1/one/none", "v1/one/basic", "v1/three/o/x", "v1/one/admin", "v2/zwei/"];
+    const PATHS: [&str; 6] =
+        ["v1/one/none", "v1/one/basic", "v1/three/o/x", "v1/one/admin", "v2/zwei/", "v1/three/y"];
     let claims = |organisation: &[u8]| {
         let organisation = String::from_utf8_lossy(organisation);
         json!({ "iss": "i", "aud": "a", "exp": NOW + 60, "org_id": organisation, "permissions": ["read"] })

@@ -57,11 +57,12 @@ fn the_path_target_holds() {
 fn the_decide_target_holds() {
     // Percentages, then headers: path, method, a token for an organisation (bearer, header, cookie), the
     // request's id, any other.
-    let asks = |path: u8, token: u8| {
+    let asks = |path: u8, token: u8, organisation: &[u8; 4]| {
         let start = [20, 60, path, 0, 4, 0, token, 4];
-        [&start, &b"acme"[..], &[11, 1, b'i', 7, 1, b'x', 1, b'y']].concat()
+        [&start, &organisation[..], &[11, 1, b'i', 7, 1, b'x', 1, b'y']].concat()
     };
-    let paths = [0x02, 0x12, 0x22, 0x32, 0x42].map(|path| asks(path, 6));
-    let good: Vec<Vec<u8>> = paths.into_iter().chain([asks(0x12, 8), asks(0x42, 9)]).collect();
+    let paths = [0x02, 0x12, 0x22, 0x32, 0x42, 0x52].map(|path| asks(path, 6, b"acme"));
+    let others = [asks(0x12, 8, b"acme"), asks(0x42, 9, b"acme"), asks(0x52, 6, b"else")];
+    let good: Vec<Vec<u8>> = paths.into_iter().chain(others).collect();
     drive(targets::decide, &good.iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
