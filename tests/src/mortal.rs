@@ -3,9 +3,11 @@
 
 use anyhow::{Context as _, Result};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::upstream::Seen;
+use crate::wait::SOON;
 
 /// An upstream that can be killed; killed on drop.
 #[derive(Debug)]
@@ -40,10 +42,14 @@ impl Mortal {
         self.seen.requests()
     }
 
-    /// Ends it; nobody gets another byte.
+    /// Ends it; nobody gets another byte. When this returns, its connections are closed: what is sent to it later
+    /// is not among what it has seen.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // On a thread of its own, since a runtime must not wait for another.
+            let ended = thread::spawn(move || runtime.shutdown_timeout(SOON));
+            // It cannot have panicked; and if it has, the endpoint is dead all the same.
+            let _ = ended.join();
         }
     }
 
