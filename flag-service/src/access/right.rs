@@ -148,6 +148,7 @@ pub const ROUTES: &[(&str, &str, Option<Right>)] = &[
     ("GET", "/api/v1/module-management/modules", Some(Right::View)),
     ("POST", "/api/v1/module-management/modules", Some(Right::Administer)),
     ("GET", "/api/v1/module-management/modules/metrics", Some(Right::View)),
+    ("GET", "/api/v1/module-management/modules/openapi.json", Some(Right::View)),
     ("GET", "/api/v1/module-management/modules/{id}", Some(Right::View)),
     ("PUT", "/api/v1/module-management/modules/{id}", Some(Right::Administer)),
     ("DELETE", "/api/v1/module-management/modules/{id}", Some(Right::Administer)),

@@ -95,6 +95,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(organisation_modules::organisations))
         .routes(routes!(organisation_modules::modules))
         .routes(routes!(organisation_modules::get, organisation_modules::put, organisation_modules::delete))
+        .routes(routes!(registry::index))
         .routes(routes!(registry::status))
         .routes(routes!(registry::discover))
         .routes(routes!(registry::history))

@@ -14,7 +14,7 @@ use super::system::NEWEST;
 use super::{Api, tagged};
 use crate::access::Role;
 use crate::model::{Change, Kind, Lifecycle, Refusal, manifest};
-use crate::registry::{Discovery, Overlap, overlaps};
+use crate::registry::{self, Discovery, Overlap, overlaps};
 use crate::running::HealthStatus;
 use crate::store::Event;
 use crate::writer::{Submission, WriteError};
@@ -145,6 +145,17 @@ pub(super) async fn history(
     events.truncate(limit);
     let next = events.last().filter(|_| more).map(|event| event.number);
     Ok(axum::Json(RegistrationHistory { events, next }).into_response())
+}
+
+/// The routes of all modules, and what each asks of a caller: an OpenAPI document.
+#[utoipa::path(
+    get, path = "/api/v1/module-management/modules/openapi.json", tag = "modules",
+    responses((status = 200, body = Object), Reading),
+)]
+pub(super) async fn index(State(api): State<Api>) -> Response {
+    let head = api.writer.head();
+    let modules = head.state.modules.values().map(|module| &**module);
+    tagged(head.revision, &registry::index(modules, head.revision))
 }
 
 #[derive(Serialize, ToSchema)]

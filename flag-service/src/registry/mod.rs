@@ -2,6 +2,7 @@
 //! changes as everybody does, by the one write path, and judges no manifest itself.
 
 mod discover;
+mod index;
 mod lifecycle;
 mod overlaps;
 mod watch;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::model::Module;
+pub use index::index;
 pub(crate) use lifecycle::nodes;
 pub use lifecycle::{Standing, follow};
 pub use overlaps::{Overlap, overlaps};

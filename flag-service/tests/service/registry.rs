@@ -408,3 +408,14 @@ async fn while_the_registry_is_off_modules_stay_as_they_are() {
     service.settle().await;
     assert_eq!(service.ids(), ["b", "kept"]);
 }
+
+#[tokio::test]
+async fn the_routes_of_all_modules_are_one_document() {
+    let service = Service::start().await;
+    answer(service.request("POST", MODULES).json(&shared("a", "/x/{id}", "GET"))).await.ok();
+    answer(service.request("POST", MODULES).json(&shared("b", "/x/{id}", "POST"))).await.ok();
+    let document = service.get(&format!("{MODULES}/openapi.json")).await.ok();
+    let item = &document["paths"]["/api/v1/modules/v1/shared/x/{id}"];
+    assert_eq!((&item["get"]["tags"][0], &item["post"]["tags"][0]), (&json!("a"), &json!("b")));
+    assert_eq!(document["info"]["version"], "2");
+}
