@@ -1,10 +1,12 @@
 //! The module registry: reads manifests from a folder, and knows in which state every module is. It makes
 //! changes as everybody does, by the one write path, and judges no manifest itself.
 
+mod compare;
 mod discover;
 mod index;
 mod lifecycle;
 mod overlaps;
+mod submit;
 mod watch;
 
 use std::collections::BTreeMap;
