@@ -35,6 +35,8 @@ pub(super) struct Client {
     pub(super) reason: String,
     /// Whether changes are only tried.
     pub(super) dry_run: bool,
+    /// Whether a change is made though it leaves others without what they need.
+    pub(super) force: bool,
     wait: bool,
     /// How long Envoys are waited for.
     pub(super) patience: Duration,
@@ -102,6 +104,7 @@ impl Client {
             actor: global.actor.clone(),
             reason: global.reason.clone(),
             dry_run: global.dry_run,
+            force: false,
             wait: global.wait,
             patience: Duration::from_secs(global.wait_timeout),
             output: global.output,
@@ -211,8 +214,10 @@ impl Client {
         body: Option<&Value>,
         condition: Option<(&str, &str)>,
     ) -> Result<Value, Failure> {
-        let query: &[_] = if self.dry_run { &[("dry_run", "true")] } else { &[] };
-        let (answer, _) = self.send(method, path, query, body, condition).await?;
+        let switches = [("dry_run", self.dry_run), ("force", self.force)];
+        let query: Vec<_> =
+            switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true")).collect();
+        let (answer, _) = self.send(method, path, &query, body, condition).await?;
         warn(&answer);
         Ok(answer)
     }

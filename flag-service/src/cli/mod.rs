@@ -175,7 +175,7 @@ pub async fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(other) => return help(&other),
     };
-    let client = Client::new(&global);
+    let mut client = Client::new(&global);
     let done = match command {
         Command::Serve(command) => command.run().await,
         Command::Flag(command) => command.run(&client).await,
@@ -185,7 +185,7 @@ pub async fn run() -> ExitCode {
         Command::DisableAll => emergency::disable(&client).await,
         Command::RestoreAll => emergency::restore(&client).await,
         Command::Import(command) => command.run(&client).await,
-        Command::Module(command) => command.run(&client).await,
+        Command::Module(command) => command.run(&mut client).await,
         Command::Provider(command) => command.run(&client).await,
         Command::Deny(command) => command.run(&client).await,
         Command::Key(command) => command.run(&client).await,

@@ -36,6 +36,9 @@ pub(super) enum Module {
         /// The module's id
         #[arg(add = completion::modules())]
         id: String,
+        /// Also where other modules depend on it
+        #[arg(long)]
+        force: bool,
     },
     #[command(flatten)]
     Organisation(Organisation),
@@ -44,7 +47,7 @@ pub(super) enum Module {
 }
 
 impl Module {
-    pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn run(self, client: &mut Client) -> Result<(), Failure> {
         const MODULES: [&str; 2] = ["module-management", "modules"];
         let one = |id: &str| [MODULES[0], MODULES[1], id].map(str::to_owned);
         match self {
@@ -76,7 +79,8 @@ impl Module {
             }
             Self::Organisation(command) => command.run(client).await,
             Self::Registry(command) => command.run(client).await,
-            Self::Remove { id } => {
+            Self::Remove { id, force } => {
+                client.force = force;
                 let path = one(&id);
                 let path = path.each_ref().map(String::as_str);
                 client.change_seen(Method::DELETE, &path, &path, None).await

@@ -385,6 +385,14 @@ async fn a_module_that_others_depend_on_is_not_removed_in_passing() {
     let removed = service.remove("base", "?force=true").await.ok();
     assert_eq!(removed["warnings"], expected);
     assert_eq!(service.ids(), ["dependent"]);
+    answer(service.request("POST", MODULES).json(&module("base", "/x"))).await.ok();
+    let refused = service.run(&["module", "remove", "base"]).await;
+    assert_eq!(
+        (refused.code, refused.stderr),
+        (Some(1), format!("error: modules[dependent].dependencies[0]: {problem}\n"))
+    );
+    service.run(&["module", "remove", "base", "--force"]).await;
+    assert_eq!(service.ids(), ["dependent"]);
 }
 
 #[tokio::test]
