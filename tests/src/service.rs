@@ -95,6 +95,11 @@ impl Service {
         self.options.insert(option, value.to_owned());
     }
 
+    /// Leaves an option of `rampart serve` away, from its next start on.
+    pub fn unset(&mut self, option: &'static str) {
+        self.options.remove(option);
+    }
+
     /// Starts the service, for the first time or again, and waits until it is ready.
     ///
     /// # Errors

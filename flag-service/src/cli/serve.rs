@@ -70,6 +70,9 @@ pub(super) struct Serve {
     /// Where Envoys are told to listen for requests
     #[arg(long, env = "RAMPART_LISTEN", default_value = "127.0.0.1:10000", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Where Envoys are told to listen for modules that call one another. Nowhere if not given
+    #[arg(long, env = "RAMPART_INTERNAL_LISTEN", value_name = "ADDRESS")]
+    internal_listen: Option<SocketAddr>,
     /// The filter, as a path on Envoy's machine; a new build needs a new path
     #[arg(long, env = "RAMPART_FILTER", default_value = "/etc/rampart/rampart.wasm", value_name = "PATH")]
     filter: String,
@@ -102,6 +105,7 @@ impl Serve {
             modules,
             auto_discover,
             listen,
+            internal_listen: internal,
             filter,
             vm_id,
             insecure,
@@ -141,7 +145,8 @@ impl Serve {
         if let Some(flagd) = flagd.filter(|flagd| !flagd_auth && beyond(*flagd)) {
             tracing::warn!("--flagd-auth open: whoever reaches {flagd} gets all flags, and whom they name");
         }
-        let data_plane = DataPlane { listen, filter, vm_id };
+        ensure!(internal != Some(listen), "--internal-listen {listen} is --listen: name another address");
+        let data_plane = DataPlane { listen, internal, filter, vm_id };
         let database = database.database;
         Ok(Options {
             database,

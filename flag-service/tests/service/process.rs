@@ -155,6 +155,10 @@ async fn what_keeps_it_from_starting_is_said_once_with_what_to_do() {
         (["--http", &taken], format!("--http {taken} {in_use}")),
         (["--xds", &taken], format!("--xds {taken} {in_use}")),
         (
+            ["--internal-listen", "127.0.0.1:10000"],
+            "--internal-listen 127.0.0.1:10000 is --listen: name another address".to_owned(),
+        ),
+        (
             ["--database", "no/such/folder.db"],
             "--database no/such/folder.db: the database cannot be used: unable to open database file: the file and \
              its folder must be there and writable for this user"
@@ -168,6 +172,9 @@ async fn what_keeps_it_from_starting_is_said_once_with_what_to_do() {
         ),
     ] {
         let mut all = vec!["serve"];
+        if arguments[0] == "--internal-listen" {
+            all.extend(arguments);
+        }
         for (option, value) in [("--http", "127.0.0.1:0"), ("--xds", "127.0.0.1:0"), ("--database", "rampart.db")] {
             let value = if option == arguments[0] { arguments[1] } else { value };
             all.extend([option, value]);

@@ -17,6 +17,7 @@
 //! - `grpc_clients`: the xDS server, and clients of it that are no Envoys.
 //! - `headers`: headers that only Rampart may set, sent by a client.
 //! - `hostile`: traffic that no honest client sends.
+//! - `internal`: modules that call one another.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
 //! - `modules`: what a manifest says of a module: version, aliases, tenant, path, timeout, retries.
 //! - `openfeature`: real OpenFeature clients, the flag service and Envoy about the same flags.
@@ -63,6 +64,7 @@ mod grpc_clients;
 mod harness;
 mod headers;
 mod hostile;
+mod internal;
 mod jwt_corpus;
 mod modules;
 mod openfeature;

@@ -1,7 +1,8 @@
-//! The listener and its chain of filters. It depends on no revision, so that no change of flags or
-//! modules drains a connection.
+//! A listener and its chain of filters. It depends on no revision, so that no change of flags or modules
+//! drains a connection.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ResponseFlagFilter, access_log_filter};
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
@@ -29,7 +30,7 @@ use prost::Name;
 use rampart_engine::decision::{Arm, PASS, Reason, Refusal};
 use rampart_engine::request::PRIVATE_HEADERS;
 
-use super::{DataPlane, NAME, address, ads, logs, pack, seconds};
+use super::{NAME, address, ads, logs, pack, seconds};
 
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
@@ -43,15 +44,15 @@ const NO_FILTER_CONFIG: &str = "NFCF";
 /// What the refusals of the filter that asks for it are counted under.
 pub(super) const ATTESTATION: &str = "attestation";
 
-pub(super) fn listener(data_plane: &DataPlane) -> Any {
-    let listen = data_plane.listen;
+/// The listener of this name. Whoever comes to it, the rules are the same.
+pub(super) fn listener(name: &str, listen: SocketAddr) -> Any {
     pack(&Listener {
-        name: NAME.to_owned(),
+        name: name.to_owned(),
         address: Some(address(listen.ip().to_string(), listen.port())),
         filter_chains: vec![FilterChain {
             filters: vec![Filter {
                 name: "envoy.filters.network.http_connection_manager".to_owned(),
-                config_type: Some(filter::ConfigType::TypedConfig(pack(&connection_manager()))),
+                config_type: Some(filter::ConfigType::TypedConfig(pack(&connection_manager(name)))),
             }],
             ..FilterChain::default()
         }],
@@ -59,9 +60,10 @@ pub(super) fn listener(data_plane: &DataPlane) -> Any {
     })
 }
 
-fn connection_manager() -> HttpConnectionManager {
+fn connection_manager(name: &str) -> HttpConnectionManager {
     HttpConnectionManager {
-        stat_prefix: NAME.to_owned(),
+        // Counted apart: `http.rampart_internal.…`.
+        stat_prefix: name.to_owned(),
         // The filter and the upstream must see the same path, or `/a/../b` is judged as one module
         // and served by another.
         normalize_path: Some(BoolValue { value: true }),

@@ -27,14 +27,18 @@ use crate::published::Published;
 
 pub use extension::CAPABILITIES;
 
-/// Name of the listener, the route configuration and the filter: there is one of each.
+/// Name of the listener for clients, the route configuration and the filter.
 const NAME: &str = "rampart";
+/// Name of the listener for modules that call one another.
+const INTERNAL: &str = "rampart_internal";
 
 /// What the data plane is told that no revision says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPlane {
     /// Where Envoy listens for requests.
     pub listen: SocketAddr,
+    /// Where it listens for modules that call one another; nowhere, if not said.
+    pub internal: Option<SocketAddr>,
     /// The filter's module, as a path on Envoy's machine. A new build needs a new path: Envoy reads
     /// the file again with every change, so a file replaced in place starts a new VM unasked.
     pub filter: String,
@@ -47,6 +51,7 @@ impl Default for DataPlane {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10000)),
+            internal: None,
             filter: "/etc/rampart/rampart.wasm".to_owned(),
             vm_id: NAME.to_owned(),
         }
@@ -71,11 +76,20 @@ pub fn translate(published: &Published, data_plane: &DataPlane) -> Snapshot {
         BTreeMap::from([
             (Kind::Cluster, clusters),
             (Kind::Endpoints, endpoints),
-            (Kind::Listener, one(listener::listener(data_plane))),
+            (Kind::Listener, listeners(data_plane)),
             (Kind::Route, one(routes::routes(&published.policy))),
             (Kind::Extension, one(extension::extension(&published.policy, data_plane))),
         ]),
     )
+}
+
+/// One for clients, and one for modules that call one another: they differ by name and address alone.
+fn listeners(data_plane: &DataPlane) -> BTreeMap<String, Resource> {
+    let addresses = [(NAME, Some(data_plane.listen)), (INTERNAL, data_plane.internal)];
+    let listeners = addresses.into_iter().filter_map(|(name, address)| {
+        Some((name.to_owned(), Resource::new(&listener::listener(name, address?))))
+    });
+    listeners.collect()
 }
 
 fn pack<M: Message + Name>(message: &M) -> Any {

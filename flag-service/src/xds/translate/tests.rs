@@ -136,6 +136,28 @@ fn listener() {
 }
 
 #[test]
+fn the_listener_for_modules_differs_by_name_and_address_alone() {
+    let internal = Some("127.0.0.1:10001".parse().unwrap());
+    let snapshot = translate(&published(None), &DataPlane { internal, ..DataPlane::default() });
+    let [clients, modules] = [("rampart", 10_000), ("rampart_internal", 10_001)].map(|(name, port)| {
+        let listener: Listener = resource(&snapshot, Kind::Listener, name);
+        assert_eq!(listener.address, Some(address("127.0.0.1".to_owned(), port)));
+        let Some(filter::ConfigType::TypedConfig(any)) = &listener.filter_chains[0].filters[0].config_type
+        else {
+            panic!("the connection manager is typed")
+        };
+        let manager: HttpConnectionManager = decode(any);
+        assert_eq!((&*listener.name, &*manager.stat_prefix), (name, name));
+        HttpConnectionManager { stat_prefix: String::new(), ..manager }
+    });
+    assert_eq!(clients, modules);
+    let without = translate(&published(None), &DataPlane::default());
+    for kind in Kind::PUSH_ORDER {
+        assert_eq!(without.version(kind) == snapshot.version(kind), kind != Kind::Listener, "{kind:?}");
+    }
+}
+
+#[test]
 fn routes() {
     let with = translate(&published(Some("legacy")), &DataPlane::default());
     let without = translate(&published(None), &DataPlane::default());
@@ -317,7 +339,7 @@ fn the_static_variant_agrees() {
         );
         assert!(line(&judged), "{decision}");
     }
-    let DataPlane { listen, filter, vm_id } = DataPlane::default();
+    let DataPlane { listen, filter, vm_id, .. } = DataPlane::default();
     for same in [
         format!("rules_stat_prefix: {}", listener::ATTESTATION),
         format!("port_value: {}", listen.port()),
