@@ -9,7 +9,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::Key;
-use crate::model::upstream::TrafficPolicy;
+use crate::model::upstream::{RateLimit, TrafficPolicy};
 
 /// A revision that the engine accepted and the store has made durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Published {
     pub policy: wire::Policy,
     /// Every cluster the policy names, and where it runs. Sorted by name.
     pub upstreams: Vec<Upstream>,
+    /// How many requests modules take that have a limit, by their ids. Sorted by id.
+    pub limits: Vec<(String, RateLimit)>,
     /// The API keys that Envoys may come with.
     pub keys: Vec<Arc<Key>>,
 }

@@ -154,7 +154,10 @@ impl State {
         });
         let mut upstreams: Vec<Upstream> = modules.chain(legacy).collect();
         upstreams.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+        let limited = self.modules.values();
+        let limits = limited.filter_map(|module| Some((module.id.clone(), module.rate_limit.clone()?)));
+        let limits = limits.collect();
         let keys = self.keys.values().filter(|key| key.role == Role::Envoy).cloned().collect();
-        Published { revision, policy, upstreams, keys }
+        Published { revision, policy, upstreams, limits, keys }
     }
 }

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::Refusal;
 use super::change::malformed;
 use super::upstream::{
-    CircuitBreakers, Fallback, HealthCheck, OutlierDetection, Protocol, Tls, TrafficPolicy,
+    CircuitBreakers, Fallback, Headers, HealthCheck, OutlierDetection, Protocol, RateLimit, Tls,
+    TrafficPolicy,
 };
 use crate::published::{Endpoint, Upstream};
 
@@ -82,6 +83,15 @@ pub struct Module {
     /// How much each Envoy asks of all endpoints at once. Unset: as Envoy has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breakers: Option<CircuitBreakers>,
+    /// How many requests it takes. Unset: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Headers that its endpoints see other than they were sent.
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub request_headers: Headers,
+    /// Headers that its callers see other than it sent them.
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub response_headers: Headers,
     /// Who serves while no endpoint can. Unset: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
@@ -221,6 +231,8 @@ impl Module {
                 health_check: self.health_check.clone(),
                 outlier_detection: self.outlier_detection.clone(),
                 circuit_breakers: self.circuit_breakers.clone(),
+                request_headers: self.request_headers.clone(),
+                response_headers: self.response_headers.clone(),
             },
         }
     }

@@ -161,12 +161,12 @@ fn the_documented_policy_compiles() {
 }
 
 #[test]
-fn the_documented_manifest_is_taken() {
+fn the_documented_manifests_are_taken() {
     system_test(async |dir| {
         let stack = Stack::seeded(dir).await?;
         let page = document("docs/modules.md")?;
         let manifests = fenced(&page, "json");
-        ensure!(manifests.len() == 1);
+        ensure!(manifests.len() == 2);
         for manifest in manifests {
             let manifest: serde_json::Value = serde_json::from_str(manifest)?;
             stack.register(dir, &manifest).await?.ok()?;

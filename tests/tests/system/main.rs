@@ -19,6 +19,7 @@
 //! - `hostile`: traffic that no honest client sends.
 //! - `internal`: modules that call one another.
 //! - `jwt_corpus`: which tokens are believed, next to Envoy's own filter.
+//! - `limits`: how many requests a module takes, and which headers are changed for it.
 //! - `modules`: what a manifest says of a module: version, aliases, tenant, path, timeout, retries.
 //! - `openfeature`: real OpenFeature clients, the flag service and Envoy about the same flags.
 //! - `organisations`: for whom modules are enabled.
@@ -66,6 +67,7 @@ mod headers;
 mod hostile;
 mod internal;
 mod jwt_corpus;
+mod limits;
 mod modules;
 mod openfeature;
 mod organisations;

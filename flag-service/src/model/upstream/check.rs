@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use super::super::change::malformed;
 use super::super::{Module, Refusal};
 use super::{
-    CircuitBreakers, HealthCheck, HttpCheck, OutlierDetection, Protocol, TrafficPolicy, fallback, tls,
+    CircuitBreakers, HealthCheck, HttpCheck, OutlierDetection, Protocol, TrafficPolicy, fallback, headers,
+    limits, tls,
 };
 
 /// A millisecond to a day, for what people wait for.
@@ -32,8 +33,8 @@ pub(in super::super) fn check(module: &Module) -> Result<(), Refusal> {
         }
         Some(_) if module.upstream().traffic != TrafficPolicy::default() => {
             let problem = "how its endpoints are reached is for whoever defines the cluster to say: leave away \
-                           `protocol`, `tls`, `connect_timeout_ms`, `health_check`, `outlier_detection` and \
-                           `circuit_breakers`";
+                           `protocol`, `tls`, `connect_timeout_ms`, `health_check`, `outlier_detection`, \
+                           `circuit_breakers`, `request_headers` and `response_headers`";
             return Err(malformed("cluster", problem));
         }
         Some(cluster) if Module::of_cluster(cluster).is_some() => {
@@ -52,6 +53,8 @@ pub(in super::super) fn check(module: &Module) -> Result<(), Refusal> {
     module.health_check.as_ref().map_or(Ok(()), |check| health_check(check, module.protocol))?;
     module.outlier_detection.as_ref().map_or(Ok(()), outlier_detection)?;
     module.circuit_breakers.as_ref().map_or(Ok(()), circuit_breakers)?;
+    module.rate_limit.as_ref().map_or(Ok(()), limits::check)?;
+    headers::check(module)?;
     fallback::check(module)
 }
 
@@ -178,6 +181,32 @@ mod tests {
                 "fallback",
                 "`rewrite`",
             ),
+            (
+                json!({"fallback": "legacy", "health_check": {"tcp": {}}, "response_headers": {"remove": ["a"]}}),
+                "fallback",
+                "`response_headers`",
+            ),
+            (json!({"rate_limit": {}}), "rate_limit", "at least one"),
+            (json!({"rate_limit": {"total": {"requests": 0, "per": "day"}}}), "rate_limit.total", "1 to"),
+            (
+                json!({"rate_limit": {"organisations": {"acme": {"requests": 1, "per": "day", "burst": 0}}}}),
+                "rate_limit.organisations.acme",
+                "1 to",
+            ),
+            (json!({"request_headers": {"set": {"X-A": "b"}}}), "request_headers.set.X-A", "lower-case"),
+            (json!({"request_headers": {"set": {"host": "b"}}}), "request_headers.set.host", "frames"),
+            (json!({"request_headers": {"set": {"cookie": "b"}}}), "request_headers.set.cookie", "a secret"),
+            (json!({"request_headers": {"set": {"a": "b\n"}}}), "request_headers.set.a", "visible"),
+            (
+                json!({"response_headers": {"remove": ["x-rampart-organisation"]}}),
+                "response_headers.remove[0]",
+                "Rampart's",
+            ),
+            (
+                json!({"response_headers": {"set": {"a": "b"}, "remove": ["a"]}}),
+                "response_headers.remove[0]",
+                "it is set",
+            ),
             (json!({"tls": {"ca_file": "/ca.pem"}}), "tls.server_name", "do not share one"),
             (json!({"tls": {"server_name": "a_b.", "ca_file": "/ca"}}), "tls.server_name", "no DNS name"),
             (json!({"tls": {"server_name": "a.test"}}), "tls", "either `ca` or `ca_file`"),
@@ -203,6 +232,8 @@ mod tests {
             json!({"endpoints": ["a.test:1", "a.test:2"], "tls": {"ca_file": "/ca.pem"}}),
             json!({"protocol": "http2", "health_check": {"grpc": {}}}),
             json!({"health_check": {"tcp": {}}, "outlier_detection": {}, "circuit_breakers": {}}),
+            json!({"rate_limit": {"per_organisation": {"requests": 1, "per": "day", "burst": 5}}}),
+            json!({"request_headers": {"set": {"x-a": "100 % of it"}, "remove": ["authorization"]}}),
         ] {
             assert_eq!(refused(&members), None, "{members}");
         }

@@ -49,6 +49,11 @@ pub(super) fn check(module: &Module) -> Result<(), Refusal> {
                        leave out either `fallback` or `rewrite`";
         return Err(malformed("fallback", problem));
     }
+    if !(module.request_headers.is_empty() && module.response_headers.is_empty()) {
+        let problem = "which headers are changed is said for the module's endpoints, and its fallback would get them \
+                       too: leave out either `fallback`, or `request_headers` and `response_headers`";
+        return Err(malformed("fallback", problem));
+    }
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 
 mod check;
 mod fallback;
+mod headers;
+mod limits;
 mod tls;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use utoipa::ToSchema;
 
 pub(super) use check::check;
 pub use fallback::Fallback;
+pub use headers::Headers;
+pub use limits::{Per, Rate, RateLimit};
 pub use tls::{ClientCertificate, Tls};
 
 /// What follows from a manifest about a module's endpoints. Where it says nothing, it is as ever.
@@ -27,6 +31,10 @@ pub struct TrafficPolicy {
     pub outlier_detection: Option<OutlierDetection>,
     /// How much each Envoy asks of all endpoints at once.
     pub circuit_breakers: Option<CircuitBreakers>,
+    /// Headers that endpoints see other than they were sent.
+    pub request_headers: Headers,
+    /// Headers that callers see other than they were sent.
+    pub response_headers: Headers,
 }
 
 /// What is spoken with a module.

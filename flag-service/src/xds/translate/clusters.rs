@@ -22,7 +22,7 @@ pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
     let mut cluster = Cluster {
         name: upstream.own_cluster(),
         connect_timeout: milliseconds(policy.connect_timeout_ms.unwrap_or(CONNECT_TIMEOUT_MS)),
-        typed_extension_protocol_options: transport::protocol(policy.protocol),
+        typed_extension_protocol_options: transport::protocol(policy),
         transport_socket: policy.tls.as_ref().map(|tls| transport::encrypted(tls, policy.protocol)),
         health_checks: policy
             .health_check

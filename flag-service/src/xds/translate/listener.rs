@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ResponseFlagFilter, access_log_filter};
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter, access_log_filter, comparison_filter};
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::{
-    DataSource, ExtensionConfigSource, SubstitutionFormatString, TypedExtensionConfig, data_source, substitution_format_string,
+    DataSource, ExtensionConfigSource, RuntimeUInt32, SubstitutionFormatString, TypedExtensionConfig, data_source, substitution_format_string,
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::rbac::v3::{self as rbac, Permission, Policy, Principal, permission, principal};
@@ -30,13 +30,16 @@ use prost::Name;
 use rampart_engine::decision::{Arm, PASS, Reason, Refusal};
 use rampart_engine::request::PRIVATE_HEADERS;
 
-use super::{NAME, address, ads, logs, pack, seconds};
+use super::{NAME, address, ads, limits, logs, pack, seconds};
 
 /// Filter state that the filter sets on every request it has judged.
 const DECISION: &str = "wasm.rampart.decision";
 
 /// What it may say; a request that is refused has none.
 pub(super) const DECISIONS: [&str; 3] = [Arm::Module.as_str(), Arm::Legacy.as_str(), PASS];
+
+/// Why a request gets 429, in the reply.
+const RATE_LIMITED: &str = "rate_limited";
 
 /// Envoy's response flag where a filter's configuration has not come.
 const NO_FILTER_CONFIG: &str = "NFCF";
@@ -84,11 +87,16 @@ fn connection_manager(name: &str) -> HttpConnectionManager {
             typed_config: Some(pack(&EarlyHeaderMutation { mutations: remove_private() })),
         }],
         access_log: vec![logs::lines(), logs::stats()],
-        local_reply_config: Some(without_filter()),
+        local_reply_config: Some(LocalReplyConfig {
+            mappers: vec![without_filter(), too_many()],
+            ..LocalReplyConfig::default()
+        }),
         http_filters: vec![
             http_filter("envoy.filters.http.header_mutation", pack(&without_private_trailers())),
             discovered_filter(),
             http_filter("envoy.filters.http.rbac", pack(&attestation())),
+            // Switched on by the route configuration, where modules have limits.
+            HttpFilter { disabled: true, ..http_filter(limits::FILTER, limits::nothing()) },
             http_filter(
                 "envoy.filters.http.router",
                 // What Envoy would add to a response, no client asked for.
@@ -130,9 +138,33 @@ fn without_private_trailers() -> header_mutation_filter::HeaderMutation {
 
 /// Where the filter's configuration has not come, or was never accepted, Envoy would answer 500 with
 /// no word. What the filter says without a policy is as true here.
-fn without_filter() -> LocalReplyConfig {
+fn without_filter() -> ResponseMapper {
     let reply = Refusal::new(Reason::NoPolicy).reply();
     let missing = ResponseFlagFilter { flags: vec![NO_FILTER_CONFIG.to_owned()] };
+    let mapper = problem(access_log_filter::FilterSpecifier::ResponseFlagFilter(missing), &reply.body);
+    ResponseMapper { status_code: Some(UInt32Value { value: reply.status.into() }), ..mapper }
+}
+
+/// Where a module takes no more requests. Envoy's words for it are two, and no JSON.
+fn too_many() -> ResponseMapper {
+    let status = StatusCodeFilter {
+        comparison: Some(ComparisonFilter {
+            op: comparison_filter::Op::Eq.into(),
+            value: Some(RuntimeUInt32 { default_value: 429, runtime_key: "rampart.too_many".to_owned() }),
+        }),
+    };
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": "Too Many Requests",
+        "status": 429,
+        "reason": RATE_LIMITED,
+        "detail": "the module takes no more requests for now",
+    });
+    problem(access_log_filter::FilterSpecifier::StatusCodeFilter(status), &format!("{body}\n"))
+}
+
+/// A problem (RFC 9457) in place of what Envoy answers itself.
+fn problem(filter: access_log_filter::FilterSpecifier, body: &str) -> ResponseMapper {
     let text = |text: &str| DataSource {
         specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
         ..DataSource::default()
@@ -142,16 +174,12 @@ fn without_filter() -> LocalReplyConfig {
         format: Some(substitution_format_string::Format::TextFormatSource(text("%LOCAL_REPLY_BODY%"))),
         ..SubstitutionFormatString::default()
     };
-    let mapper = ResponseMapper {
-        filter: Some(AccessLogFilter {
-            filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(missing)),
-        }),
-        status_code: Some(UInt32Value { value: reply.status.into() }),
-        body: Some(text(&reply.body)),
+    ResponseMapper {
+        filter: Some(AccessLogFilter { filter_specifier: Some(filter) }),
+        body: Some(text(body)),
         body_format_override: Some(format),
         ..ResponseMapper::default()
-    };
-    LocalReplyConfig { mappers: vec![mapper], ..LocalReplyConfig::default() }
+    }
 }
 
 /// The filter, configured apart (ECDS). It has no default: until its configuration is here, every
@@ -198,7 +226,7 @@ fn attestation() -> Rbac {
     }
 }
 
-fn http_filter(name: &str, config: Any) -> HttpFilter {
+pub(super) fn http_filter(name: &str, config: Any) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),

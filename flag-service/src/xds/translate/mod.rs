@@ -4,6 +4,8 @@
 mod clusters;
 mod extension;
 mod fallback;
+mod headers;
+mod limits;
 mod listener;
 mod logs;
 mod routes;
@@ -77,7 +79,7 @@ pub fn translate(published: &Published, data_plane: &DataPlane) -> Snapshot {
             (Kind::Cluster, clusters),
             (Kind::Endpoints, endpoints),
             (Kind::Listener, listeners(data_plane)),
-            (Kind::Route, one(routes::routes(&published.policy))),
+            (Kind::Route, one(routes::routes(published))),
             (Kind::Extension, one(extension::extension(&published.policy, data_plane))),
         ]),
     )

@@ -1,5 +1,5 @@
-//! The route configuration. It names no module: the filter chooses the cluster per request, so a
-//! change of dispatch never needs new routes.
+//! The route configuration. Its routes name no module: the filter chooses the cluster per request, so a
+//! change of dispatch never needs new ones.
 
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
@@ -9,18 +9,19 @@ use envoy_types::pb::envoy::config::route::v3::{
     HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
 };
 use envoy_types::pb::google::protobuf::Any;
-use rampart_engine::policy::wire::Policy;
 
-use super::{NAME, pack, seconds};
+use super::{NAME, limits, pack, seconds};
+use crate::published::Published;
 
 /// Names the cluster of a request; written by the filter, read by the route, sent to nobody.
-const CLUSTER_HEADER: &str = "x-rampart-cluster";
+pub(super) const CLUSTER_HEADER: &str = "x-rampart-cluster";
 /// Names the cluster that gets a copy, likewise.
 const MIRROR_HEADER: &str = "x-rampart-mirror";
 /// What the load balancer hashes: Envoy's own name for filter state that it can hash.
 const HASH_KEY: &str = "envoy.hashable_string";
 
-pub(super) fn routes(policy: &Policy) -> Any {
+pub(super) fn routes(published: &Published) -> Any {
+    let policy = &published.policy;
     let modules = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::ClusterHeader(CLUSTER_HEADER.to_owned())),
         // Only a cluster that hashes asks for it; where the filter has set nothing, it finds none.
@@ -59,6 +60,7 @@ pub(super) fn routes(policy: &Policy) -> Any {
             name: NAME.to_owned(),
             domains: vec!["*".to_owned()],
             routes,
+            typed_per_filter_config: limits::limits(&published.limits),
             ..VirtualHost::default()
         }],
         // Not the mirror's: the router removes these before it looks for where copies go.

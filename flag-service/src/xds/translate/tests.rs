@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_filter;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
@@ -51,6 +52,7 @@ fn published(legacy: Option<&str>) -> Published {
             upstream("analytics-v1", &["127.0.0.1:9001", "[::1]:9001"]),
             upstream("legacy", &["127.0.0.1:9000", "legacy.internal:80"]),
         ],
+        limits: Vec::new(),
         keys: Vec::new(),
     }
 }
@@ -108,7 +110,7 @@ fn listener() {
         other => panic!("{other:?}"),
     };
     let trailers: header_mutation_filter::HeaderMutation = decode(typed(0));
-    let (rbac, router): (Rbac, Router) = (decode(typed(2)), decode(typed(3)));
+    let (rbac, router): (Rbac, Router) = (decode(typed(2)), decode(typed(4)));
     let access_log = manager.access_log.remove(0);
     let Some(access_log::ConfigType::TypedConfig(any)) = &access_log.config_type else { panic!("typed") };
     let log: FileAccessLog = decode(any);
@@ -211,6 +213,37 @@ fn fallback() {
         serde_json::to_string_pretty(&published.policy.modules[0].retry).unwrap() + "\n",
     ];
     check("fallback.txt", &parts.join("\n"));
+}
+
+/// Limits stand in the routes, and changed headers in the cluster; a listener has neither.
+#[test]
+fn limits() {
+    let manifest = json!({
+        "id": "orders", "endpoints": ["127.0.0.1:9001"],
+        "rate_limit": {
+            "per_organisation": {"requests": 100, "per": "minute", "burst": 20},
+            "organisations": {"acme": {"requests": 5, "per": "second"}}, "total": {"requests": 9, "per": "day"}
+        },
+        "request_headers": {"set": {"x-plan": "100 %"}, "remove": ["x-secret"]},
+        "response_headers": {"set": {"cache-control": "no-store"}}
+    });
+    let module: Module = serde_json::from_value(manifest).unwrap();
+    let modules = BTreeMap::from([(module.id.clone(), Arc::new(module))]);
+    let state = State { modules, ..State::default() };
+    let snapshot = translate(&state.published(1), &DataPlane::default());
+    let routes: RouteConfiguration = resource(&snapshot, Kind::Route, "rampart");
+    let filter = &routes.virtual_hosts[0].typed_per_filter_config["envoy.filters.http.local_ratelimit"];
+    let cluster: Cluster = resource(&snapshot, Kind::Cluster, "module/orders/v1");
+    let options: HttpProtocolOptions =
+        decode(cluster.typed_extension_protocol_options.values().next().unwrap());
+    let Some(http_filter::ConfigType::TypedConfig(mutation)) = &options.http_filters[0].config_type else {
+        panic!("typed")
+    };
+    let mutation: header_mutation_filter::HeaderMutation = decode(mutation);
+    let parts = [text(&decode::<LocalRateLimit>(filter)), text(&options), text(&mutation)];
+    check("limits.txt", &parts.join("\n"));
+    let without = translate(&State::default().published(1), &DataPlane::default());
+    assert_eq!(without.version(Kind::Listener), snapshot.version(Kind::Listener));
 }
 
 /// All that a manifest says of how its endpoints are reached, in one cluster of each protocol.

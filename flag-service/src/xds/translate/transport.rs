@@ -19,14 +19,18 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher}
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 
-use super::pack;
-use crate::model::upstream::{ClientCertificate, Protocol, Tls};
+use super::{headers, pack};
+use crate::model::upstream::{ClientCertificate, Protocol, Tls, TrafficPolicy};
 
 /// What Envoy is told of the protocol, where it would not speak that one by itself.
-pub(super) fn protocol(protocol: Protocol) -> HashMap<String, Any> {
+pub(super) fn protocol(policy: &TrafficPolicy) -> HashMap<String, Any> {
     let (http1, http2) = (Http1ProtocolOptions::default(), Http2ProtocolOptions::default());
-    let spoken = match protocol {
-        Protocol::Http1 => return HashMap::new(),
+    let http_filters = headers::filters(&policy.request_headers, &policy.response_headers);
+    let spoken = match policy.protocol {
+        Protocol::Http1 if http_filters.is_empty() => return HashMap::new(),
+        Protocol::Http1 => UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::HttpProtocolOptions(http1)),
+        }),
         Protocol::Http2 => UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2)),
         }),
@@ -36,7 +40,8 @@ pub(super) fn protocol(protocol: Protocol) -> HashMap<String, Any> {
             ..AutoHttpConfig::default()
         }),
     };
-    options(&HttpProtocolOptions { upstream_protocol_options: Some(spoken), ..Default::default() })
+    let upstream_protocol_options = Some(spoken);
+    options(&HttpProtocolOptions { upstream_protocol_options, http_filters, ..Default::default() })
 }
 
 /// Where a cluster has them.
