@@ -247,6 +247,10 @@ fn unreachable(url: &Url, error: reqwest::Error) -> FetchError {
         problem = format!("{problem}: {error}");
         cause = error.source();
     }
+    // Of an authority that is not known, or of another of the same name.
+    if problem.ends_with("UnknownIssuer") || problem.ends_with("certificate: BadSignature") {
+        problem.push_str(": name who vouches for it with `rampart serve --jwks-ca`");
+    }
     FetchError::Unreachable { url: url.to_string(), problem }
 }
 

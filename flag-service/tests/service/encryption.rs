@@ -5,42 +5,27 @@ use std::path::Path;
 use std::time::Duration;
 
 use rampart::access::local;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rampart::tls;
+use rampart_tests::certificates::Authority;
 use reqwest::tls::TlsInfo;
 use reqwest::{Certificate, Client};
 
 use crate::command::{Ran, command, ran, run};
 use crate::process::{Serve, serve_with};
 
-/// An authority, with its certificate in `ca.pem`, and what it vouches for.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(dir: &Path) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        fs::write(dir.join("ca.pem"), issuer.pem()).unwrap();
-        Self(issuer)
-    }
-
-    /// A certificate and a key for `localhost`, as PEM; and the certificate as it is on the wire.
-    fn issue(&self) -> (String, String, Vec<u8>) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        (certificate.pem(), key.serialize_pem(), certificate.der().to_vec())
-    }
+/// An authority, with its certificate in `ca.pem`.
+fn authority(dir: &Path) -> Authority {
+    let authority = Authority::new().unwrap();
+    authority.write(&dir.join("ca.pem")).unwrap();
+    authority
 }
 
 const TLS: [&str; 4] = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
 
 /// A service with a certificate; the certificate.
 async fn start(dir: &Path, authority: &Authority, options: &[&str]) -> (Serve, Vec<u8>) {
-    let (cert, key, der) = authority.issue();
-    fs::write(dir.join("cert.pem"), cert).unwrap();
-    fs::write(dir.join("key.pem"), key).unwrap();
-    (serve_with(dir, &[&TLS, options].concat()).await, der)
+    let shown = authority.issue("localhost", &dir.join("cert.pem"), &dir.join("key.pem")).unwrap();
+    (serve_with(dir, &[&TLS, options].concat()).await, shown)
 }
 
 fn https(serve: &Serve) -> String {
@@ -55,10 +40,12 @@ async fn ask(dir: &Path, url: &str, options: &[&str]) -> Ran {
 async fn the_command_reaches_a_service_whose_authority_it_knows() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let authority = Authority::new(dir);
+    let authority = authority(dir);
     let (serve, _) = start(dir, &authority, &["--client-ca", "ca.pem"]).await;
     let url = https(&serve);
-    let (cert, key, _) = authority.issue();
+    let [cert, key] = ["client-cert.pem", "client-key.pem"].map(|file| dir.join(file));
+    authority.issue("localhost", &cert, &key).unwrap();
+    let [cert, key] = [cert, key].map(|file| fs::read_to_string(file).unwrap());
     fs::write(dir.join("client.pem"), cert + &key).unwrap();
     let both = ["--ca-cert", "ca.pem", "--client-cert", "client.pem"];
     let reached = ask(dir, &url, &both).await;
@@ -81,9 +68,10 @@ async fn the_command_reaches_a_service_whose_authority_it_knows() {
 async fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let authority = Authority::new(dir);
+    let authority = authority(dir);
     let (mut serve, before) = start(dir, &authority, &[]).await;
     let url = https(&serve) + "/health";
+    tls::use_ring();
     let client = || {
         let root = Certificate::from_pem(&fs::read(dir.join("ca.pem")).unwrap()).unwrap();
         Client::builder().tls_certs_only([root]).tls_info(true).build().unwrap()
@@ -100,12 +88,13 @@ async fn a_new_certificate_is_for_new_connections_and_a_wrong_one_for_none() {
     assert_eq!(shown(&kept).await, before);
 
     // The certificate alone does not fit the key that is there.
-    let (cert, key, after) = authority.issue();
-    fs::write(dir.join("cert.pem"), cert).unwrap();
+    let [cert, key] = ["new-cert.pem", "new-key.pem"].map(|file| dir.join(file));
+    let after = authority.issue("localhost", &cert, &key).unwrap();
+    fs::rename(cert, dir.join("cert.pem")).unwrap();
     let told = tokio::time::timeout(Duration::from_secs(20), serve.logs("those so far stay")).await;
     assert!(told.unwrap().contains("cert.pem and key.pem"));
     assert_eq!(shown(&client()).await, before);
-    fs::write(dir.join("key.pem"), key).unwrap();
+    fs::rename(key, dir.join("key.pem")).unwrap();
     tokio::time::timeout(Duration::from_secs(20), serve.logs("are taken up")).await.unwrap();
     assert_eq!(shown(&client()).await, after);
     // The connection from before was not closed: it still shows what it began with.

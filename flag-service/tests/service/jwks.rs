@@ -1,10 +1,19 @@
 //! Issuers' keys that are fetched: from a real issuer, which rotates, breaks down and lies.
 
+use std::fs;
+use std::path::Path;
+
+use axum::serve::Listener as _;
 use rampart::jwks::Keeping;
+use rampart::tls::{Certificates, Files, Listener};
+use rampart_tests::certificates::Authority;
 use rampart_tests::issuer::{Issuer, Key};
 use rampart_tests::wait::{SOON, eventually};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::command::run;
+use crate::process::serve_with;
 use crate::support::{Service, answer};
 
 /// A provider whose keys are fetched from this issuer.
@@ -206,5 +215,65 @@ async fn a_source_that_others_could_change_is_refused() {
         json!({"issuer": "http://id.example", "jwks_from": {}}),
     ] {
         service.send("PUT", "/api/v1/providers/main", &body).await.problem(422);
+    }
+}
+
+/// Where this issuer's keys are by TLS, with a certificate of this authority.
+async fn encrypted(issuer: &Issuer, authority: &Authority, dir: &Path) -> String {
+    let [cert, key] = ["issuer-cert.pem", "issuer-key.pem"].map(|file| dir.join(file));
+    authority.issue("localhost", &cert, &key).unwrap();
+    let files = Files { cert, key, client_ca: None, optional: false, protocols: &["http/1.1"] };
+    let certificates = Certificates::read(files).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut listener = Listener::new(socket, Some(&certificates)).unwrap();
+    let place = issuer.jwks_url().replace("http://127.0.0.1:", "");
+    let (port, path) = place.split_once('/').unwrap();
+    let url = format!("https://localhost:{}/{path}", listener.local_addr().unwrap().port());
+    let plain = format!("127.0.0.1:{port}");
+    tokio::spawn(async move {
+        loop {
+            let (mut asked, _) = listener.accept().await;
+            let mut answers = TcpStream::connect(&plain).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut asked, &mut answers).await });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_vouches_for_an_issuer_where_it_is_named_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (issuer, authority) = (Issuer::start().await.unwrap(), Authority::new().unwrap());
+    authority.write(&dir.join("ca.pem")).unwrap();
+    Authority::new().unwrap().write(&dir.join("other.pem")).unwrap();
+    let url = encrypted(&issuer, &authority, dir).await;
+    let serve = serve_with(dir, &["--jwks-ca", "ca.pem"]).await;
+    let set = ["provider", "set", "main", "--issuer", "https://id.example", "--jwks-uri", &url];
+    let set = run(dir, &serve.url, &set).await;
+    assert_eq!((set.code, set.stderr.as_str()), (Some(0), ""));
+    let keys = run(dir, &serve.url, &["provider", "keys", "main"]).await.stdout;
+    assert!(keys.contains("rsa-1") && keys.contains("p256-1"), "{keys}");
+    serve.stop().await;
+
+    issuer.publish(&[&Key::p256("not-theirs").unwrap()]);
+    for options in [&["--jwks-ca", "other.pem"][..], &[]] {
+        let serve = serve_with(dir, options).await;
+        let refreshed =
+            run(dir, &serve.url, &["provider", "refresh", "main", "--output", "json"]).await.stdout;
+        let now: Value = serde_json::from_str(&refreshed).unwrap();
+        let error = now["fetching"]["error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("{url} cannot be reached: ")), "{options:?}: {error}");
+        let todo = ": name who vouches for it with `rampart serve --jwks-ca`";
+        assert!(error.ends_with(todo), "{options:?}: {error}");
+        assert_eq!(kids(&now), ["p256-1", "rsa-1"], "{options:?}");
+        serve.stop().await;
+    }
+    fs::write(dir.join("none.pem"), "").unwrap();
+    for (file, problem) in [("missing.pem", ": No such file"), ("none.pem", " holds no certificate (PEM)")] {
+        let serve = ["serve", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--jwks-ca", file];
+        let refused = run(dir, "http://127.0.0.1:1", &serve).await;
+        let said = format!("error: --jwks-ca {file}{problem}");
+        assert!(refused.code == Some(1) && refused.stderr.starts_with(&said), "{}", refused.stderr);
     }
 }
