@@ -49,7 +49,7 @@ pub struct Fetches {
 /// A fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Fetched {
-    /// The provider's name, which is an operator's.
+    /// The name of the provider's keys, which is an operator's.
     pub provider: String,
     /// `changed`, `same` or `failed`.
     pub outcome: &'static str,

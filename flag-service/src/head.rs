@@ -46,7 +46,7 @@ impl Head {
         let published = Arc::new(state.published(revision));
         let policy = Policy::compile(&published.policy)
             .map_err(|problems| blame(published.policy.clone(), suspects).unwrap_or(problems))?;
-        let issuers = Issuers::compile(&state.settings)?;
+        let issuers = Issuers::compile(&state)?;
         let mut unprovided = state.unprovided(&published);
         unprovided.extend(state.missing_fallbacks());
         unprovided.extend(state.unknown_segments());

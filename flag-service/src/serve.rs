@@ -97,7 +97,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
             let _ = stopping.wait_for(|stop| *stop).await;
         }
     };
-    let access = Arc::new(Access::new(local.as_ref()));
+    let access = Arc::new(Access::new(local.as_ref(), Arc::clone(&keeper)));
     let router = api::router(Api {
         writer: Arc::clone(&writer),
         fleet: Arc::clone(&fleet),

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Denial, Principal, Role};
-use crate::model::Settings;
+use crate::model::key_set::{check_source, of_the_api};
+use crate::model::{Settings, State};
 
 /// A token issuer of the API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -44,17 +45,21 @@ pub struct Issuers(Vec<Compiled>);
 #[derive(Debug)]
 struct Compiled {
     name: String,
+    /// Whether its keys are fetched: one that is not known may be new.
+    fetched: bool,
     roles: Mapping,
     policy: Policy,
 }
 
 impl Issuers {
-    /// Compiles the settings' issuers. Whom the settings deny is refused here as in Envoy.
+    /// Compiles the settings' issuers, with the keys that were fetched for them. Whom the settings deny is refused here as in Envoy.
     ///
     /// # Errors
     ///
     /// Everything that makes no sense, with its place in the settings.
-    pub fn compile(settings: &Settings) -> Result<Self, Vec<Problem>> {
+    pub fn compile(state: &State) -> Result<Self, Vec<Problem>> {
+        let settings = &*state.settings;
+        let with_keys = |provider: &wire::Provider| state.with_keys(&of_the_api(&provider.name), provider);
         let mut problems = Vec::new();
         for Issuer { provider, roles } in &settings.issuers {
             let mut wrong = |member: &str, problem: &str| {
@@ -70,19 +75,23 @@ impl Issuers {
             if provider.name == "key" {
                 wrong("provider.name", "`key` stands for API keys in the history");
             }
+            if let Err(Problem { field, problem }) = check_source(provider) {
+                wrong(&format!("provider.{field}"), &problem);
+            }
             if *roles == Mapping::default() {
                 wrong("roles", "without a role its tokens open nothing: name one");
             }
         }
         // Together, so that no two have one name.
-        let all = policy(settings.issuers.iter().map(|issuer| issuer.provider.clone()), settings);
+        let all = policy(settings.issuers.iter().map(|issuer| with_keys(&issuer.provider)), settings);
         problems.extend(all.err().into_iter().flatten().map(within_issuers));
         if !problems.is_empty() {
             return Err(problems);
         }
         let compiled = settings.issuers.iter().map(|Issuer { provider, roles }| {
-            let policy = policy([provider.clone()], settings)?;
-            Ok(Compiled { name: provider.name.clone(), roles: roles.clone(), policy })
+            let policy = policy([with_keys(provider)], settings)?;
+            let (name, fetched) = (provider.name.clone(), provider.jwks_from.is_some());
+            Ok(Compiled { name, fetched, roles: roles.clone(), policy })
         });
         compiled.collect::<Result<_, _>>().map(Self)
     }
@@ -98,6 +107,11 @@ impl Issuers {
                     return issuer.principal(&verified.identity);
                 }
                 Err(refusal) if refusal.reason == Reason::UnknownIssuer => {}
+                Err(refusal)
+                    if issuer.fetched && matches!(refusal.reason, Reason::UnknownKey | Reason::NoKeys) =>
+                {
+                    denial = Denial::UnknownKey(issuer.name.clone());
+                }
                 Err(refusal) => denial = Denial::Token(refusal.reason),
             }
         }

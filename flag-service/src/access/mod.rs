@@ -10,11 +10,12 @@ pub mod right;
 use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rampart_engine::decision::Reason;
 
-use crate::head::Head;
+use crate::jwks::Keeper;
+use crate::model::key_set::of_the_api;
 use failures::Failures;
 pub use issuer::Issuer;
 pub use key::Key;
@@ -52,6 +53,16 @@ pub enum Denial {
     /// The engine does not believe the token.
     #[error("the token is not accepted ({}): the settings' `issuers` say whose tokens are", .0.as_str())]
     Token(Reason),
+    /// The token names a key that is not among those that were fetched.
+    #[error(
+        "the token is not accepted (unknown_key): none of the keys that the issuer `{0}` of the settings publishes fits it"
+    )]
+    UnknownKey(String),
+    /// The same, and whether there is such a key by now cannot be known.
+    #[error(
+        "the keys of the issuer `{0}` of the settings cannot be fetched, so this token cannot be judged: `rampart status` says why; an API key is taken meanwhile"
+    )]
+    Unfetched(String),
     /// The token is good, and its bearer has no role here.
     #[error("`{0}` has none of the roles that the settings' `issuers` name: ask an admin")]
     NoRole(String),
@@ -60,18 +71,18 @@ pub enum Denial {
     TooMany,
 }
 
-/// What is known besides the head: this process's own key, and who guessed wrong lately.
-#[derive(Default)]
+/// What is known besides the newest revision: this process's own key, and who guessed wrong lately.
 pub struct Access {
+    keeper: Arc<Keeper>,
     local: Option<Key>,
     failures: Mutex<Failures>,
 }
 
 impl Access {
-    /// Takes the local key, if there is one.
+    /// Takes the local key, if there is one, and who has issuers' keys fetched.
     #[must_use]
-    pub fn new(local: Option<&LocalKey>) -> Self {
-        Self { local: local.map(|local| local.key.clone()), failures: Mutex::default() }
+    pub fn new(local: Option<&LocalKey>, keeper: Arc<Keeper>) -> Self {
+        Self { keeper, local: local.map(|local| local.key.clone()), failures: Mutex::default() }
     }
 
     /// Who this is, at `now` (Unix seconds). `credential` is what stands behind `Bearer`.
@@ -79,9 +90,8 @@ impl Access {
     /// # Errors
     ///
     /// Why it is nobody.
-    pub fn judge(
+    pub async fn judge(
         &self,
-        head: &Head,
         credential: Option<&str>,
         address: Option<IpAddr>,
         now: u64,
@@ -90,17 +100,19 @@ impl Access {
         let judged = if credential.starts_with(key::PREFIX) {
             // A look-up costs nothing worth guarding, and whoever has a key must get in while somebody
             // behind the same address is guessing.
+            let head = self.keeper.head();
             let known = head.state.keys.values().map(|key| &**key).chain(&self.local);
             find(known, credential, now)
                 .map(|key| Principal { name: format!("key/{}", key.name), role: key.role })
         } else if self.failures().exhausted(address, now) {
             Err(Denial::TooMany)
         } else {
-            head.issuers.judge(credential, now)
+            self.judge_token(credential, now).await
         };
         let denial = match judged {
-            // Without a role, the signature was good all the same: that is no guess.
-            Ok(_) | Err(Denial::NoRole(_)) => return judged,
+            // Without a role, the signature was good all the same: that is no guess. Nor need it be one while
+            // nobody knows.
+            Ok(_) | Err(Denial::NoRole(_) | Denial::Unfetched(_)) => return judged,
             Err(denial) => denial,
         };
         match self.failures().count(address, now) {
@@ -115,6 +127,19 @@ impl Access {
                 }
                 Err(Denial::TooMany)
             }
+        }
+    }
+
+    /// Judges a token, and again with newer keys where its own is not known: it may be new.
+    async fn judge_token(&self, token: &str, now: u64) -> Result<Principal, Denial> {
+        let issuer = match self.keeper.head().issuers.judge(token, now) {
+            Err(Denial::UnknownKey(issuer)) => issuer,
+            judged => return judged,
+        };
+        let is_newest = self.keeper.renew(&of_the_api(&issuer)).await;
+        match self.keeper.head().issuers.judge(token, now) {
+            Err(Denial::UnknownKey(issuer)) if !is_newest => Err(Denial::Unfetched(issuer)),
+            judged => judged,
         }
     }
 

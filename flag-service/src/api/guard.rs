@@ -1,11 +1,11 @@
 //! The door of the API: every request is held against the one table of rights before any handler sees
 //! it, and every answer leaves with the headers that keep browsers from making something of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::{self, HeaderName};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -37,7 +37,8 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
         return Problem::new(StatusCode::FORBIDDEN, "nobody may ask for this").into_response();
     };
     let Some(right) = right else { return next.run(request).await };
-    let principal = match identify(&api, &request) {
+    let address = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+    let principal = match identify(&api, request.headers(), address).await {
         Ok(principal) => principal,
         Err(denial) => return refuse(&denial),
     };
@@ -50,11 +51,9 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
     next.run(request).await
 }
 
-fn identify(api: &Api, request: &Request) -> Result<Principal, Denial> {
-    let credential =
-        credential(request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
-    let address = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
-    api.access.judge(&api.writer.head(), credential, address, now())
+async fn identify(api: &Api, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Principal, Denial> {
+    let credential = credential(headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
+    api.access.judge(credential, address, now()).await
 }
 
 /// What was wrong with what was sent, and what to send.
@@ -66,6 +65,11 @@ fn refuse(denial: &Denial) -> Response {
         Denial::TooMany => {
             let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response();
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+            response
+        }
+        Denial::Unfetched(_) => {
+            let mut response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             response
         }
         _ => challenge(StatusCode::UNAUTHORIZED, &detail, INVALID),
@@ -131,13 +135,14 @@ mod tests {
         let store = Store::open(&Database::File(dir.path().join("rampart.db"))).await.unwrap();
         let local = LocalKey::create(dir.path().join("key")).unwrap();
         let writer = Arc::new(Writer::start(store).await.unwrap());
+        let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap()));
         let api = Api {
             registry: Arc::new(crate::registry::Registry::new(None)),
-            keeper: Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap())),
+            access: Arc::new(Access::new(Some(&local), Arc::clone(&keeper))),
+            keeper,
             writer,
             fleet: Arc::new(Fleet::default()),
             stopping: watch::channel(false).1,
-            access: Arc::new(Access::new(Some(&local))),
             encrypted: false,
         };
         let routes = Router::new().route("/forgotten", get(async || "secret"));

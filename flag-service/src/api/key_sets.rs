@@ -62,7 +62,7 @@ pub(super) async fn refresh(State(api): State<Api>, Name(name): Name) -> Result<
 }
 
 fn keys(head: &Head, name: &str, fetching: Option<Keeping>) -> Result<Keys, Problem> {
-    let provider = head.state.providers.get(name).ok_or_else(|| head.state.missing(Kind::Provider, name))?;
+    let provider = head.state.issuer(name).ok_or_else(|| head.state.missing(Kind::Provider, name))?;
     let key = |key: &rampart_engine::policy::wire::Jwk, since| Key {
         kid: key.kid.clone(),
         kty: key.kty.clone(),

@@ -150,11 +150,10 @@ impl KeySets {
         self.fetched.clear();
         self.newest.clear();
         let head = api.writer.head();
-        for provider in head.state.providers.values().filter(|provider| provider.jwks_from.is_some()) {
-            let of = Of { provider: provider.name.clone() };
-            let keeping = api.keeper.keeping(&provider.name).unwrap_or_default();
-            let keys =
-                head.state.key_sets.get(&provider.name).map(|set| set.keys.as_slice()).unwrap_or_default();
+        for (name, _) in head.state.fetched() {
+            let keeping = api.keeper.keeping(&name).unwrap_or_default();
+            let keys = head.state.key_sets.get(&name).map(|set| set.keys.as_slice()).unwrap_or_default();
+            let of = Of { provider: name };
             self.keys.get_or_create(&of).set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
             self.failures.get_or_create(&of).set(keeping.failures.into());
             if let Some(at) = keeping.fetched_at_ms {

@@ -49,21 +49,26 @@ impl Door {
     /// # Errors
     ///
     /// `UNAUTHENTICATED` for who is nobody, `PERMISSION_DENIED` for who may not evaluate.
-    pub(super) fn admit<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    pub(super) fn admit<T>(
+        &self,
+        request: &Request<T>,
+    ) -> impl Future<Output = Result<Caller, Status>> + Send + use<T> {
         let sent = request.metadata().get_all("authorization").iter().map(MetadataValue::as_bytes);
         let credential = access::credential(sent).map(|credential| credential.map(str::to_owned));
         let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
         let caller = Caller { door: self.clone(), address, credential };
-        caller.judge()?;
-        Ok(caller)
+        async {
+            caller.judge().await?;
+            Ok(caller)
+        }
     }
 }
 
 impl Caller {
-    fn judge(&self) -> Result<(), Status> {
-        let Door(Some(Guard { writer, access })) = &self.door else { return Ok(()) };
+    async fn judge(&self) -> Result<(), Status> {
+        let Door(Some(Guard { access, .. })) = &self.door else { return Ok(()) };
         let judged = match &self.credential {
-            Ok(credential) => access.judge(&writer.head(), credential.as_deref(), self.address, now()),
+            Ok(credential) => access.judge(credential.as_deref(), self.address, now()).await,
             Err(denial) => Err(denial.clone()),
         };
         match judged {
@@ -75,6 +80,7 @@ impl Caller {
             }
             Err(denial @ Denial::NoRole(_)) => Err(Status::permission_denied(denial.to_string())),
             Err(denial @ Denial::TooMany) => Err(Status::resource_exhausted(denial.to_string())),
+            Err(denial @ Denial::Unfetched(_)) => Err(Status::unavailable(denial.to_string())),
             Err(denial) => Err(Status::unauthenticated(denial.to_string())),
         }
     }
@@ -89,7 +95,7 @@ impl Caller {
                 Ok(()) = current.changed() => {}
                 () = tokio::time::sleep(AGAIN) => {}
             }
-            if let Err(status) = self.judge() {
+            if let Err(status) = self.judge().await {
                 return status;
             }
         }

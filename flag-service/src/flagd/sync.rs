@@ -159,13 +159,15 @@ fn select(request: &Request<FlagsRequest>) -> Result<(), Status> {
 impl ServerStreamingService<FlagsRequest> for Sync {
     type Response = FlagsResponse;
     type ResponseStream = Updates;
-    type Future = Ready<Result<Response<Updates>, Status>>;
+    type Future = Answer<Updates>;
 
     fn call(&mut self, request: Request<FlagsRequest>) -> Self::Future {
-        let caller = self.door.admit(&request);
-        ready(
-            caller.and_then(|caller| select(&request).and_then(|()| self.updates(caller))).map(Response::new),
-        )
+        let (sync, admitted) = (self.clone(), self.door.admit(&request));
+        Box::pin(async move {
+            let caller = admitted.await?;
+            select(&request)?;
+            sync.updates(caller).map(Response::new)
+        })
     }
 }
 
@@ -176,9 +178,9 @@ impl UnaryService<FlagsRequest> for Sync {
     fn call(&mut self, request: Request<FlagsRequest>) -> Self::Future {
         let mut definitions = self.definitions.clone();
         definitions.mark_changed();
-        let admitted = self.door.admit(&request).map(drop);
+        let admitted = self.door.admit(&request);
         Box::pin(async move {
-            admitted?;
+            admitted.await?;
             select(&request)?;
             next(&mut definitions).await.map(Response::new).ok_or_else(stops)
         })

@@ -1,12 +1,12 @@
-//! Issuers' keys, fetched and kept up to date: on a schedule, and at once where a filter has seen a token
-//! whose key is not known. What is new is submitted as an ordinary change; where a fetch fails, the keys
+//! Issuers' keys, fetched and kept up to date: on a schedule, and at once where a filter, or the door of the
+//! API, has seen a token whose key is not known. What is new is submitted as an ordinary change; where a fetch fails, the keys
 //! so far stay, and whoever asks is told.
 
 mod fetch;
 mod schedule;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rampart_engine::policy::wire::{JwksFrom, Provider};
@@ -18,14 +18,18 @@ use utoipa::ToSchema;
 use crate::access::Role;
 use crate::conflict::Basis;
 use crate::counts::{Fetched, Fetches};
+use crate::head::Head;
 use crate::model::{Change, KeySet};
 use crate::writer::{Submission, Writer};
 
 use fetch::{Answer, Found};
 pub use fetch::{Client, FetchError};
-use schedule::Schedule;
+use schedule::{Schedule, Unknown};
 
-/// Keeps the keys of every provider that has them fetched.
+/// How long who comes with a token of an unknown key waits for newer ones.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Keeps the keys of everybody who has them fetched: see [`State::fetched`](crate::model::State::fetched).
 #[derive(Debug)]
 pub struct Keeper {
     writer: Arc<Writer>,
@@ -49,7 +53,7 @@ pub struct Keeping {
     /// Keys of the set that no token is judged by, and why
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
-    /// How often somebody had asked for a fetch when the last one began
+    /// Which ask was the newest when the last fetch began; 0 before one has ended
     #[serde(skip)]
     asked: u64,
 }
@@ -60,12 +64,16 @@ type Kepts = BTreeMap<String, Arc<Kept>>;
 /// A provider that is being kept.
 #[derive(Debug)]
 struct Kept {
+    /// What its keys are called.
+    name: String,
     provider: Provider,
     from: JwksFrom,
-    /// How often somebody has asked for a fetch.
+    /// The newest ask for a fetch. The first fetch, which nobody asks for, is 1.
     asked: watch::Sender<u64>,
     /// A filter has seen a token whose key is not known.
-    unknown: Notify,
+    seen: Notify,
+    /// When such a token last had them fetched.
+    unknown: Mutex<Unknown>,
     state: watch::Sender<Keeping>,
 }
 
@@ -74,6 +82,12 @@ impl Keeper {
     #[must_use]
     pub fn new(writer: Arc<Writer>, client: Client) -> Self {
         Self { writer, client, kept: watch::channel(BTreeMap::new()).0, counts: Fetches::default() }
+    }
+
+    /// What is true now.
+    #[must_use]
+    pub fn head(&self) -> Arc<Head> {
+        self.writer.head()
     }
 
     /// What is counted of fetches.
@@ -90,12 +104,10 @@ impl Keeper {
         loop {
             current.mark_unchanged();
             let head = self.writer.head();
-            let wanted = head.state.providers.values().filter(|provider| provider.jwks_from.is_some());
-            let wanted: BTreeMap<&String, &Arc<Provider>> =
-                wanted.map(|provider| (&provider.name, provider)).collect();
+            let wanted: BTreeMap<String, &Provider> = head.state.fetched().collect();
             running.retain(|name, (kept, task)| {
                 // Another source is another provider: what was heard of the old one says nothing of it.
-                let stays = wanted.get(name).is_some_and(|provider| kept.provider == ***provider);
+                let stays = wanted.get(name).is_some_and(|provider| kept.provider == **provider);
                 if !stays {
                     task.abort();
                     self.counts.forget(name);
@@ -103,13 +115,13 @@ impl Keeper {
                 stays
             });
             for (name, provider) in wanted {
-                let Some(from) = provider.jwks_from.clone().filter(|_| !running.contains_key(name)) else {
+                let Some(from) = provider.jwks_from.clone().filter(|_| !running.contains_key(&name)) else {
                     continue;
                 };
-                let kept = Arc::new(Kept::new(Provider::clone(provider), from));
+                let kept = Arc::new(Kept::new(name.clone(), provider.clone(), from));
                 let worker = Worker::new(Arc::clone(&self.writer), self.client.clone(), self.counts.clone());
                 let task = tasks.spawn(worker.keep(Arc::clone(&kept)));
-                running.insert(name.clone(), (kept, task));
+                running.insert(name, (kept, task));
             }
             let kept = running.iter().map(|(name, (kept, _))| (name.clone(), Arc::clone(kept)));
             self.kept.send_replace(kept.collect());
@@ -137,27 +149,37 @@ impl Keeper {
     /// unless they just were.
     pub fn unknown_key(&self, provider: &str) {
         if let Some(kept) = self.kept.borrow().get(provider) {
-            kept.unknown.notify_one();
+            kept.seen.notify_one();
         }
+    }
+
+    /// The same of a token that is here and can wait: not for long, nor at all where another just had the
+    /// keys fetched. Whether they are the issuer's newest now, as far as is known.
+    pub async fn renew(&self, name: &str) -> bool {
+        let head = self.writer.head();
+        let renewed = async {
+            let kept = self.kept(name, head.state.issuer(name)?).await?;
+            let mut state = kept.state.subscribe();
+            let keeping = match kept.ask_for_unknown(Instant::now()) {
+                Some(ask) => state.wait_for(|keeping| keeping.asked >= ask).await.ok()?.clone(),
+                None => state.borrow().clone(),
+            };
+            Some(keeping.error.is_none())
+        };
+        tokio::time::timeout(WAIT, renewed).await.ok().flatten().unwrap_or(false)
     }
 
     /// Fetches a provider's keys now, and says what became of it; none where they are not fetched.
     pub async fn refresh(&self, provider: &str) -> Option<Keeping> {
-        let wanted = Arc::clone(self.writer.head().state.providers.get(provider)?);
+        let head = self.writer.head();
+        let wanted = head.state.issuer(provider)?;
         wanted.jwks_from.as_ref()?;
         let asked = async {
-            let mut all = self.kept.subscribe();
-            // What was set this moment may not be taken up yet.
-            let is_kept = |all: &Kepts| all.get(provider).is_some_and(|kept| kept.provider == *wanted);
-            let kept = Arc::clone(all.wait_for(is_kept).await.ok()?.get(provider)?);
+            let kept = self.kept(provider, wanted).await?;
             let mut state = kept.state.subscribe();
-            let mut asks = 0;
-            kept.asked.send_modify(|asked| {
-                *asked += 1;
-                asks = *asked;
-            });
+            let ask = kept.ask();
             // One that began before knows nothing of what made them ask.
-            Some(state.wait_for(|keeping| keeping.asked >= asks).await.ok()?.clone())
+            Some(state.wait_for(|keeping| keeping.asked >= ask).await.ok()?.clone())
         };
         // No fetch takes longer; but another change can put an end to it.
         tokio::time::timeout(fetch::PATIENCE * 2, asked)
@@ -166,12 +188,49 @@ impl Keeper {
             .flatten()
             .or_else(|| self.keeping(provider))
     }
+
+    /// Whoever is kept by this name, once it is: what was set this moment may not be taken up yet.
+    async fn kept(&self, name: &str, wanted: &Provider) -> Option<Arc<Kept>> {
+        let mut all = self.kept.subscribe();
+        let is_kept = |all: &Kepts| all.get(name).is_some_and(|kept| kept.provider == *wanted);
+        all.wait_for(is_kept).await.ok()?.get(name).cloned()
+    }
 }
 
 impl Kept {
-    fn new(provider: Provider, from: JwksFrom) -> Self {
-        let (asked, state) = (watch::channel(0).0, watch::channel(Keeping::default()).0);
-        Self { provider, from, asked, unknown: Notify::new(), state }
+    fn new(name: String, provider: Provider, from: JwksFrom) -> Self {
+        let (asked, state) = (watch::channel(1).0, watch::channel(Keeping::default()).0);
+        Self { name, provider, from, asked, seen: Notify::new(), unknown: Mutex::default(), state }
+    }
+
+    /// Asks for a fetch that begins from now on.
+    fn ask(&self) -> u64 {
+        let mut ask = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            ask = *asked;
+        });
+        ask
+    }
+
+    /// Asks for one because of an unknown key, or joins another that did and still waits; none where one
+    /// just was answered.
+    fn ask_for_unknown(&self, now: Instant) -> Option<u64> {
+        let mut unknown = self.unknown();
+        let ended = self.state.borrow().asked;
+        if ended == 0 {
+            return Some(1);
+        }
+        if unknown.next(now) > now {
+            return unknown.ask().filter(|ask| ended < *ask);
+        }
+        let ask = self.ask();
+        unknown.asks(now, ask);
+        Some(ask)
+    }
+
+    fn unknown(&self) -> std::sync::MutexGuard<'_, Unknown> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,7 +263,7 @@ impl Worker {
                     let error = error.to_string();
                     let told = kept.state.borrow().error.as_deref() == Some(error.as_str());
                     if !told {
-                        let provider = &kept.provider.name;
+                        let provider = &kept.name;
                         tracing::error!(
                             provider,
                             "its keys cannot be fetched, and those so far stay: {error}"
@@ -219,16 +278,17 @@ impl Worker {
                     ("failed", next)
                 }
             };
-            let fetched = Fetched { provider: kept.provider.name.clone(), outcome };
+            let fetched = Fetched { provider: kept.name.clone(), outcome };
             self.counts.fetches.get_or_create(&fetched).inc();
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
                 // It lives as long as `kept`.
                 _ = asks.changed() => {}
                 () = async {
-                    kept.unknown.notified().await;
-                    tokio::time::sleep_until(schedule.unknown_key(Instant::now()).into()).await;
-                } => schedule.asks(Instant::now()),
+                    kept.seen.notified().await;
+                    let next = kept.unknown().next(Instant::now());
+                    tokio::time::sleep_until(next.into()).await;
+                } => drop(kept.ask_for_unknown(Instant::now())),
             }
         }
     }
@@ -245,14 +305,14 @@ impl Worker {
         }
         let found = seen.as_ref().ok_or(FetchError::Unasked)?;
         let now = now_ms();
-        let set = KeySet::new(&kept.provider, &kept.from, found.keys.clone(), now / 1000);
+        let set = KeySet::new(&kept.name, &kept.provider, &kept.from, found.keys.clone(), now / 1000);
         let made =
             self.writer.submit(submission(set)).await.map_err(|error| FetchError::Kept(error.to_string()))?;
         let keeping =
             Keeping { fetched_at_ms: Some(now), left_out: found.left_out.clone(), ..Keeping::default() };
         let outcome = if made.edits.is_empty() { "same" } else { "changed" };
         if kept.state.borrow().error.is_some() {
-            tracing::info!(provider = kept.provider.name, "its keys are fetched again");
+            tracing::info!(provider = kept.name, "its keys are fetched again");
         }
         Ok((outcome, keeping, fresh))
     }

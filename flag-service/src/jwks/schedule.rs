@@ -18,13 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Schedule {
     every: Duration,
     failures: u32,
-    /// When an unknown key last had keys fetched.
-    asked: Option<Instant>,
 }
+
+/// When tokens with unknown keys last had keys fetched, and by which ask.
+#[derive(Debug, Default)]
+pub(super) struct Unknown(Option<(Instant, u64)>);
 
 impl Schedule {
     pub(super) fn new(from: &JwksFrom) -> Self {
-        Self { every: Duration::from_secs(from.refresh_seconds.into()), failures: 0, asked: None }
+        Self { every: Duration::from_secs(from.refresh_seconds.into()), failures: 0 }
     }
 
     /// After a fetch whose answer says for how long it is fresh, or does not.
@@ -39,15 +41,22 @@ impl Schedule {
         self.failures = self.failures.saturating_add(1);
         now + wait.min(self.every.max(RETRY))
     }
+}
 
-    /// When a token with an unknown key may have keys fetched: at once, unless another just had.
-    pub(super) fn unknown_key(&self, now: Instant) -> Instant {
-        self.asked.map_or(now, |asked| (asked + UNKNOWN).max(now))
+impl Unknown {
+    /// When such a token may have keys fetched: at once, unless another just had.
+    pub(super) fn next(&self, now: Instant) -> Instant {
+        self.0.map_or(now, |(asked, _)| (asked + UNKNOWN).max(now))
     }
 
-    /// A token with an unknown key has keys fetched now.
-    pub(super) const fn asks(&mut self, now: Instant) {
-        self.asked = Some(now);
+    /// One has keys fetched now, by this ask.
+    pub(super) const fn asks(&mut self, now: Instant, ask: u64) {
+        self.0 = Some((now, ask));
+    }
+
+    /// The last such ask.
+    pub(super) fn ask(&self) -> Option<u64> {
+        self.0.map(|(_, ask)| ask)
     }
 }
 
@@ -57,7 +66,7 @@ mod tests {
 
     use rampart_engine::policy::wire::JwksFrom;
 
-    use super::Schedule;
+    use super::{Schedule, Unknown};
 
     fn schedule(refresh_seconds: u32) -> Schedule {
         Schedule::new(&JwksFrom { uri: None, refresh_seconds })
@@ -93,13 +102,11 @@ mod tests {
 
     #[test]
     fn made_up_keys_have_an_issuer_asked_every_ten_seconds_at_most() {
-        let (now, mut schedule) = (Instant::now(), schedule(300));
-        schedule.fetched(now, None);
-        assert_eq!(schedule.unknown_key(now), now, "a key may be new since a moment ago");
-        schedule.asks(now);
-        schedule.fetched(now, None);
-        assert_eq!(schedule.unknown_key(now), now + Duration::from_secs(10));
+        let (now, mut unknown) = (Instant::now(), Unknown::default());
+        assert_eq!(unknown.next(now), now, "a key may be new since a moment ago");
+        unknown.asks(now, 2);
+        assert_eq!((unknown.next(now), unknown.ask()), (now + Duration::from_secs(10), Some(2)));
         let later = now + Duration::from_secs(60);
-        assert_eq!(schedule.unknown_key(later), later);
+        assert_eq!(unknown.next(later), later);
     }
 }

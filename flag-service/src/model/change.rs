@@ -339,7 +339,7 @@ pub(super) fn put_module(state: &mut State, module: Module) -> Result<(), Refusa
 
 /// Sets a provider, new or not.
 pub(super) fn put_provider(state: &mut State, provider: Provider) -> Result<(), Refusal> {
-    check_source(&provider)?;
+    check_source(&provider).map_err(|wrong| malformed(&wrong.field, &wrong.problem))?;
     state.providers.insert(provider.name.clone(), Arc::new(provider));
     Ok(())
 }

@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
+use rampart_engine::policy::Problem;
 use rampart_engine::policy::wire::{BadKey, Jwk, Jwks, JwksFrom};
 use serde::{Deserialize, Serialize};
 
 use super::change::malformed;
 use super::{Kind, Provider, Refusal, State};
 
+/// What stands before the name of an issuer of the API: no provider's name has a slash.
+const OF_THE_API: &str = "issuers/";
 /// The longest time between two fetches that can be asked for, in seconds: a day.
 const SLOWEST: u32 = 86_400;
 
@@ -17,7 +20,7 @@ const SLOWEST: u32 = 86_400;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeySet {
-    /// The provider's name.
+    /// The provider's name; that of an issuer of the API after `issuers/`.
     pub name: String,
     /// Whose keys they are. For a provider that has since been given another issuer, they do not count.
     pub issuer: String,
@@ -39,11 +42,11 @@ pub struct FetchedKey {
 }
 
 impl KeySet {
-    /// What was fetched for a provider at a time.
+    /// What was fetched for a provider of this name at a time.
     #[must_use]
-    pub fn new(provider: &Provider, from: &JwksFrom, keys: Vec<Jwk>, now: u64) -> Self {
+    pub fn new(name: &str, provider: &Provider, from: &JwksFrom, keys: Vec<Jwk>, now: u64) -> Self {
         let keys = keys.into_iter().map(|key| FetchedKey { since: now, key }).collect();
-        Self { name: provider.name.clone(), issuer: provider.issuer.clone(), uri: from.uri.clone(), keys }
+        Self { name: name.to_owned(), issuer: provider.issuer.clone(), uri: from.uri.clone(), keys }
     }
 
     /// Whether these are keys that the provider asks for.
@@ -54,10 +57,37 @@ impl KeySet {
     }
 }
 
+/// How the keys of an issuer of the API are called: it may have the name of one of the policy's.
+#[must_use]
+pub(crate) fn of_the_api(name: &str) -> String {
+    format!("{OF_THE_API}{name}")
+}
+
 impl State {
+    /// Everybody whose keys are fetched, by the name of their key set: the policy's providers, and the
+    /// issuers of the API.
+    pub fn fetched(&self) -> impl Iterator<Item = (String, &Provider)> {
+        let providers = self.providers.values().map(|provider| (provider.name.clone(), &**provider));
+        let issuers = self.settings.issuers.iter().map(|issuer| &issuer.provider);
+        let issuers = issuers.map(|provider| (of_the_api(&provider.name), provider));
+        providers.chain(issuers).filter(|(_, provider)| provider.jwks_from.is_some())
+    }
+
+    /// Whose keys are called so, wherever they are from.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> Option<&Provider> {
+        match name.strip_prefix(OF_THE_API) {
+            None => self.providers.get(name).map(|provider| &**provider),
+            Some(name) => {
+                let mut issuers = self.settings.issuers.iter().map(|issuer| &issuer.provider);
+                issuers.find(|provider| provider.name == name)
+            }
+        }
+    }
+
     /// Sets what was fetched. A key that was known is known for as long as before.
     pub(super) fn put_key_set(&mut self, mut set: KeySet) -> Result<(), Refusal> {
-        let Some(provider) = self.providers.get(&set.name) else {
+        let Some(provider) = self.issuer(&set.name) else {
             return Err(self.missing(Kind::Provider, &set.name));
         };
         if !set.is_for(provider) {
@@ -77,16 +107,18 @@ impl State {
     /// Forgets keys that no provider asks for: what was fetched for one issuer must not come back for
     /// another.
     pub(super) fn prune_key_sets(&mut self) {
-        let Self { key_sets, providers, .. } = self;
-        key_sets.retain(|name, set| providers.get(name).is_some_and(|provider| set.is_for(provider)));
+        let mut key_sets = std::mem::take(&mut self.key_sets);
+        key_sets.retain(|name, set| self.issuer(name).is_some_and(|provider| set.is_for(provider)));
+        self.key_sets = key_sets;
     }
 
-    /// A provider as filters are sent it: with its keys, wherever they are from.
-    pub(super) fn with_keys(&self, provider: &Provider) -> Provider {
+    /// A provider as tokens are judged by it: with its keys, wherever they are from. `name` is what these
+    /// are called.
+    pub(crate) fn with_keys(&self, name: &str, provider: &Provider) -> Provider {
         if provider.jwks_from.is_none() {
             return provider.clone();
         }
-        let set = self.key_sets.get(&provider.name).filter(|set| set.is_for(provider));
+        let set = self.key_sets.get(name).filter(|set| set.is_for(provider));
         let keys = set.map(|set| set.keys.iter().map(|fetched| fetched.key.clone()).collect());
         Provider {
             jwks: Some(Jwks { keys: keys.unwrap_or_default() }),
@@ -99,19 +131,24 @@ impl State {
 }
 
 /// Checks where a provider's keys are from: the engine never sees it.
-pub(super) fn check_source(provider: &Provider) -> Result<(), Refusal> {
+///
+/// # Errors
+///
+/// What is wrong, with its place in the provider.
+pub(crate) fn check_source(provider: &Provider) -> Result<(), Problem> {
+    let wrong = |field: &str, problem: &str| Problem { field: field.to_owned(), problem: problem.to_owned() };
     let Some(from) = &provider.jwks_from else { return Ok(()) };
     if provider.jwks.is_some() {
-        return Err(malformed("jwks_from", "keys are given (`jwks`) or fetched (`jwks_from`), not both"));
+        return Err(wrong("jwks_from", "keys are given (`jwks`) or fetched (`jwks_from`), not both"));
     }
     if !(1..=SLOWEST).contains(&from.refresh_seconds) {
-        return Err(malformed("jwks_from.refresh_seconds", "it is 1 to 86400 seconds"));
+        return Err(wrong("jwks_from.refresh_seconds", "it is 1 to 86400 seconds"));
     }
     let (field, url) = match &from.uri {
         Some(uri) => ("jwks_from.uri", uri),
         None => ("issuer", &provider.issuer),
     };
-    source(url).map(drop).map_err(|problem| malformed(field, &problem))
+    source(url).map(drop).map_err(|problem| wrong(field, &problem))
 }
 
 /// A URL that keys may be fetched from. Whoever could change them on their way could sign tokens: they
@@ -152,7 +189,7 @@ mod tests {
         let set = |kids: &[&str], now| {
             let key = |kid: &&str| Jwk { kid: Some((*kid).to_owned()), ..Jwk::default() };
             let from = provider.jwks_from.as_ref().unwrap();
-            Change::PutKeySet(KeySet::new(&provider, from, kids.iter().map(key).collect(), now))
+            Change::PutKeySet(KeySet::new("main", &provider, from, kids.iter().map(key).collect(), now))
         };
         let mut state = Change::PutProvider(provider.clone()).apply(&State::default(), &[]).unwrap();
         for change in [set(&["a"], 1), set(&["a", "b"], 2), set(&["b", "c"], 3)] {

@@ -69,7 +69,7 @@ pub struct State {
     pub segments: BTreeMap<String, Arc<Segment>>,
     /// What was applied under which name. No filter knows of it.
     pub sets: BTreeMap<String, Arc<Set>>,
-    /// What was fetched, by the provider's name.
+    /// What was fetched, by whose it is: see [`State::issuer`].
     pub key_sets: BTreeMap<String, Arc<KeySet>>,
     /// From which file a module was read, by the module's id. No filter knows of it.
     pub manifests: BTreeMap<String, Arc<Manifest>>,
@@ -128,7 +128,9 @@ impl State {
             default: self.settings.default,
             legacy_cluster: legacy.clone(),
             admin_roles: self.settings.admin_roles.clone(),
-            providers: self.providers.values().map(|provider| self.with_keys(provider)).collect(),
+            providers: (self.providers.iter())
+                .map(|(name, provider)| self.with_keys(name, provider))
+                .collect(),
             denied: self.settings.denied.clone(),
             // What a flag is for is of no use to a filter, and every worker would keep it.
             flags: self

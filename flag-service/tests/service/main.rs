@@ -17,6 +17,7 @@
 //! - `flags`: kill, restore, and what must not change under a live flag.
 //! - `formats`: JSON, YAML and pages, in and out.
 //! - `imports`: what `rampart import` makes of other systems' flags, and the definition it takes back.
+//! - `issuers`: tokens for the API whose keys are fetched.
 //! - `jwks`: issuers' keys that are fetched.
 //! - `keys`: writes that are sent again.
 //! - `manual`: what the command line says of itself, and what shells complete.
@@ -50,6 +51,7 @@ mod features;
 mod flags;
 mod formats;
 mod imports;
+mod issuers;
 mod jwks;
 mod keys;
 mod manual;

@@ -59,10 +59,10 @@ impl Service {
         let url = format!("http://{address}");
         let key = dir.path().join(format!("rampart/local-{}.key", address.port()));
         let local = LocalKey::create(key).unwrap();
-        let access = Arc::new(Access::new(Some(&local)));
         let fleet = Arc::new(Fleet::default());
         let (running, stopping) = watch::channel(false);
         let keeper = Arc::new(Keeper::new(Arc::clone(&writer), Client::new(&[]).unwrap()));
+        let access = Arc::new(Access::new(Some(&local), Arc::clone(&keeper)));
         let fetching = Arc::clone(&keeper);
         tokio::spawn(async move { fetching.run().await });
         // A folder that is looked at when a test asks.

@@ -116,7 +116,7 @@ async fn who_must_show_a_key_gets_the_definition_as_long_as_the_key_counts() {
     let service = Service::start().await;
     service.flag("f", 25).await;
     let (evaluator, envoy) = (service.key("checkout", "evaluator").await, service.key("edge", "envoy").await);
-    let access = Arc::new(Access::new(Some(&service.local)));
+    let access = Arc::new(Access::new(Some(&service.local), Arc::clone(&service.keeper)));
     let door = Door::guarded(Arc::clone(&service.writer), access);
     let mut application = Application::start(&service, door).await;
     for (credential, code) in [
