@@ -1,6 +1,6 @@
-//! Issuers' keys, fetched and kept up to date: on a schedule, and at once where a filter, or the door of the
-//! API, has seen a token whose key is not known. What is new is submitted as an ordinary change; where a fetch fails, the keys
-//! so far stay, and whoever asks is told.
+//! Issuers' keys, fetched and kept up to date: on a schedule, and at once where a filter, or the API itself,
+//! has seen a token whose key is not known. What is new is submitted as an ordinary change; where a fetch
+//! fails, the keys so far stay, and whoever asks is told.
 
 mod fetch;
 mod schedule;
