@@ -30,8 +30,8 @@ impl Authority {
         fs::write(file, self.0.pem()).with_context(|| file.display().to_string())
     }
 
-    /// Writes a new certificate of this name (DNS), valid for servers and clients, and its key; the
-    /// certificate, as it is on the wire.
+    /// Writes a new certificate of this name (DNS, or a URI such as SPIFFE's), valid for servers and clients, and
+    /// its key; the certificate, as it is on the wire.
     ///
     /// # Errors
     ///
@@ -39,7 +39,8 @@ impl Authority {
     pub fn issue(&self, name: &str, cert: &Path, key: &Path) -> Result<Vec<u8>> {
         let pair = KeyPair::generate()?;
         let mut params = named(name);
-        params.subject_alt_names = vec![SanType::DnsName(name.try_into()?)];
+        let kind = if name.contains("://") { SanType::URI } else { SanType::DnsName };
+        params.subject_alt_names = vec![kind(name.try_into()?)];
         let certificate = params.signed_by(&pair, &self.0)?;
         for (file, text) in [(cert, certificate.pem()), (key, pair.serialize_pem())] {
             fs::write(file, text).with_context(|| file.display().to_string())?;

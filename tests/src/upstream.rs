@@ -24,10 +24,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        RootCertStore, ServerConfig,
         crypto::ring::default_provider as ring_provider,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
@@ -117,16 +118,31 @@ impl Upstream {
     }
 
     /// The same, encrypted: with this certificate and key (PEM files), by HTTP/2 or HTTP/1.1 as the client
-    /// prefers.
+    /// prefers. Where authorities are named (PEM file), a client must show a certificate of one of them.
     ///
     /// # Errors
     ///
     /// When the files do not fit, or no port can be bound.
-    pub async fn start_encrypted(name: &str, cert: &Path, key: &Path) -> Result<Self> {
+    pub async fn start_encrypted(
+        name: &str,
+        cert: &Path,
+        key: &Path,
+        clients: Option<&Path>,
+    ) -> Result<Self> {
         // An error means that it is so already.
         let _ = ring_provider().install_default();
         let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<_, _>>()?;
-        let config = ServerConfig::builder().with_no_client_auth();
+        let verifier = clients.map(|authorities| {
+            let mut roots = RootCertStore::empty();
+            for authority in CertificateDer::pem_file_iter(authorities)? {
+                roots.add(authority?)?;
+            }
+            anyhow::Ok(WebPkiClientVerifier::builder(Arc::new(roots)).build()?)
+        });
+        let config = match verifier.transpose()? {
+            Some(verifier) => ServerConfig::builder().with_client_cert_verifier(verifier),
+            None => ServerConfig::builder().with_no_client_auth(),
+        };
         let mut config = config.with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let state = Seen::new(name);

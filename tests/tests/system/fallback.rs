@@ -10,7 +10,7 @@ use rampart_tests::{
     workdir::system_test,
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -25,18 +25,24 @@ const CLIENTS: usize = 16;
 /// What the clients of a while were answered by.
 type Answers = BTreeMap<String, usize>;
 
-/// Registers a module with these endpoints that falls back to the legacy application.
-async fn registered(stack: &Stack, dir: &Path, endpoints: &[&Mortal]) -> Result<()> {
+/// Registers a module with these endpoints that falls back to the legacy application, once Envoy finds out.
+async fn registered(stack: &Stack, dir: &Path, endpoints: &[&Mortal], finds_out: Value) -> Result<()> {
     let endpoints: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address().to_string()).collect();
-    let manifest = json!({
+    let mut manifest = json!({
         "id": "mortal", "endpoints": endpoints, "fallback": "legacy", "protocol": "http2",
-        "health_check": {"tcp": {}, "interval_ms": 200, "unhealthy_threshold": 1}
     });
+    let members = finds_out.as_object().into_iter().flatten();
+    members.for_each(|(member, value)| manifest[member] = value.clone());
     stack.register(dir, &manifest).await?.ok()?;
     let token = stack.token(EARLY)?;
     let asked = async || Ok(stack.client()?.get(PATH, Some(&token)).await?.served_by());
     stack.on_every_worker("the module", "mortal".to_owned(), asked).await?;
     Ok(())
+}
+
+/// By asking.
+fn by_asking() -> Value {
+    json!({"health_check": {"tcp": {}, "interval_ms": 200, "unhealthy_threshold": 1}})
 }
 
 /// Waits until the flag service tells this of the module's health.
@@ -94,7 +100,7 @@ fn no_request_fails_when_all_endpoints_are_killed_under_load() {
     system_test(async |dir| {
         let stack = Stack::seeded(dir).await?;
         let (mut first, mut second) = (Mortal::start("mortal")?, Mortal::start("mortal")?);
-        registered(&stack, dir, &[&first, &second]).await?;
+        registered(&stack, dir, &[&first, &second], by_asking()).await?;
         let legacy = || stack.upstreams.legacy.requests();
         let answers = under_load(&stack, async {
             for _ in 0..3 {
@@ -135,7 +141,7 @@ fn what_a_dead_endpoint_has_not_seen_is_not_lost_whatever_the_method() {
     system_test(async |dir| {
         let stack = Stack::seeded(dir).await?;
         let mut only = Mortal::start("mortal")?;
-        registered(&stack, dir, &[&only]).await?;
+        registered(&stack, dir, &[&only], by_asking()).await?;
         // Whoever serves in its place, the module is what it is.
         fares(&stack, "healthy", [1, 1]).await?;
         let bearer = format!("Bearer {}", stack.token(EARLY)?);
@@ -148,5 +154,26 @@ fn what_a_dead_endpoint_has_not_seen_is_not_lost_whatever_the_method() {
             ensure!(echo.path == PATH && echo.body_length == 4 && echo.version == "HTTP/1.1", "{echo:?}");
         }
         fares(&stack, "unhealthy", [0, 1]).await
+    });
+}
+
+#[test]
+fn no_request_fails_where_envoy_finds_out_by_failures_alone() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let mut only = Mortal::start("mortal")?;
+        let detection = json!({"consecutive_5xx": 1, "interval_ms": 100, "base_ejection_ms": 500});
+        registered(&stack, dir, &[&only], json!({"outlier_detection": detection})).await?;
+        let answers = under_load(&stack, async {
+            asked("the module", 200, || only.requests()).await?;
+            only.kill();
+            asked("the legacy application", 500, || stack.upstreams.legacy.requests()).await?;
+            only.revive()?;
+            asked("the endpoint that is back", 200, || only.requests()).await
+        })
+        .await?;
+        let who: Vec<&str> = answers.keys().map(String::as_str).collect();
+        ensure!(who == ["legacy", "mortal"], "{answers:?}");
+        Ok(())
     });
 }

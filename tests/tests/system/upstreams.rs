@@ -12,6 +12,8 @@ use rampart_tests::{
 };
 use serde_json::{Value, json};
 use std::{fs, path::Path};
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
 
 const PATH: &str = "/api/v1/modules/v1/measured";
 
@@ -150,7 +152,7 @@ fn only_the_endpoint_that_the_manifest_means_is_talked_to() {
         let (ca, wrong) = (dir.join("ca.pem"), dir.join("wrong.pem"));
         authority.write(&ca)?;
         stranger.write(&wrong)?;
-        let upstream = Upstream::start_encrypted("encrypted", &cert, &key).await?;
+        let upstream = Upstream::start_encrypted("encrypted", &cert, &key, None).await?;
         let inline = |file: &Path| Ok::<_, anyhow::Error>(fs::read_to_string(file)?);
         let said = |protocol: &str, tls: Value| json!({"endpoints": [upstream.address().to_string()], "protocol": protocol, "tls": tls});
         let token = stack.token(EARLY)?;
@@ -196,5 +198,60 @@ fn http2_is_spoken_without_encryption_where_the_manifest_says_so() {
         let echo = stack.client()?.get(PATH, Some(&stack.token(EARLY)?)).await?.echo()?;
         ensure!(echo.version == "HTTP/2.0", "{echo:?}");
         Ok(())
+    });
+}
+
+#[test]
+fn an_endpoint_is_shown_who_asks_and_shows_an_identity_that_is_no_host() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let authority = Authority::new()?;
+        let file = |name: &str| dir.join(name);
+        let (ca, identity) = (file("ca.pem"), "spiffe://rampart.test/measured");
+        authority.write(&ca)?;
+        authority.issue(identity, &file("cert.pem"), &file("key.pem"))?;
+        authority.issue("spiffe://rampart.test/envoy", &file("envoy.pem"), &file("envoy-key.pem"))?;
+        let upstream =
+            Upstream::start_encrypted("mutual", &file("cert.pem"), &file("key.pem"), Some(&ca)).await?;
+        let shown = json!({
+            "chain_file": file("envoy.pem").display().to_string(), "key_file": file("envoy-key.pem").display().to_string()
+        });
+        let said = |identity: &str, shown: &Value| {
+            let ca = ca.display().to_string();
+            let mut tls = json!({"subject_alt_names": [identity], "ca_file": ca});
+            if shown.is_object() {
+                tls["certificate"] = shown.clone();
+            }
+            json!({"endpoints": [upstream.address().to_string()], "tls": tls})
+        };
+        measured(&stack, dir, &said(identity, &shown), 200).await?;
+        let served = upstream.requests();
+        measured(&stack, dir, &said(identity, &Value::Null), 503).await?;
+        measured(&stack, dir, &said("spiffe://rampart.test/another", &shown), 503).await?;
+        ensure!(upstream.requests() == served, "a request went to whom it was not meant for, or from nobody");
+        measured(&stack, dir, &said(identity, &shown), 200).await
+    });
+}
+
+#[test]
+fn an_endpoint_is_asked_by_grpc_whether_it_is_well() {
+    system_test(async |dir| {
+        let stack = Stack::seeded(dir).await?;
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = listener.local_addr()?.to_string();
+        let router = Routes::new(service).into_axum_router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        reporter.set_service_status("measured", ServingStatus::Serving).await;
+        let check = json!({
+            "grpc": {"service": "measured"}, "interval_ms": 100, "unhealthy_threshold": 1, "healthy_threshold": 1
+        });
+        let members = json!({"endpoints": [endpoint], "protocol": "http2", "health_check": check});
+        measured(&stack, dir, &members, 200).await?;
+        counted(&stack, "membership_healthy", |healthy| healthy == 1).await?;
+        reporter.set_service_status("measured", ServingStatus::NotServing).await;
+        counted(&stack, "membership_healthy", |healthy| healthy == 0).await?;
+        reporter.set_service_status("measured", ServingStatus::Serving).await;
+        counted(&stack, "membership_healthy", |healthy| healthy == 1).await
     });
 }

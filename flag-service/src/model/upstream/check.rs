@@ -186,6 +186,11 @@ mod tests {
                 "fallback",
                 "`response_headers`",
             ),
+            (
+                json!({"fallback": "legacy", "health_check": {"tcp": {}}, "circuit_breakers": {"retry_budget": {}}}),
+                "circuit_breakers.retry_budget",
+                "max_retries",
+            ),
             (json!({"rate_limit": {}}), "rate_limit", "at least one"),
             (json!({"rate_limit": {"total": {"requests": 0, "per": "day"}}}), "rate_limit.total", "1 to"),
             (
@@ -230,6 +235,7 @@ mod tests {
         for members in [
             json!({"protocol": "auto", "tls": {"server_name": "a.test", "ca": ca}}),
             json!({"endpoints": ["a.test:1", "a.test:2"], "tls": {"ca_file": "/ca.pem"}}),
+            json!({"tls": {"subject_alt_names": ["spiffe://test/orders"], "ca_file": "/ca.pem"}}),
             json!({"protocol": "http2", "health_check": {"grpc": {}}}),
             json!({"health_check": {"tcp": {}}, "outlier_detection": {}, "circuit_breakers": {}}),
             json!({"rate_limit": {"per_organisation": {"requests": 1, "per": "day", "burst": 5}}}),

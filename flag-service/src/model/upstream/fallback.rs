@@ -44,6 +44,12 @@ pub(super) fn check(module: &Module) -> Result<(), Refusal> {
         let problem = "Envoy must know when no endpoint is well: add `health_check` or `outlier_detection`";
         return Err(malformed("fallback", problem));
     }
+    if module.circuit_breakers.as_ref().is_some_and(|breakers| breakers.retry_budget.is_some()) {
+        let problem = "Envoy counts open requests at the endpoints and retries before them, so that a budget would be \
+                       of nothing, and requests would fail that the fallback could serve: say `max_retries`, or leave \
+                       `retry_budget` out";
+        return Err(malformed("circuit_breakers.retry_budget", problem));
+    }
     if module.rewrite.is_some() {
         let problem = "the module sees another path than the client's, which its fallback would not know: \
                        leave out either `fallback` or `rewrite`";

@@ -63,8 +63,10 @@ pub(super) fn check(tls: &Tls, module: &Module) -> Result<(), Refusal> {
         Some(name) if !is_name(name) => {
             return Err(malformed("tls.server_name", &format!("`{name}` is no DNS name")));
         }
-        None if name_of(module).is_none() => {
-            let problem = "say which name the certificate must bear: the endpoints do not share one";
+        // What the certificate bears may be no host's name at all; then none is asked for.
+        None if name_of(module).is_none() && tls.subject_alt_names.is_empty() => {
+            let problem = "say which name the certificate must bear, here or by `subject_alt_names`: the endpoints do \
+                           not share one";
             return Err(malformed("tls.server_name", problem));
         }
         _ => {}

@@ -61,14 +61,14 @@ pub(super) fn cluster(upstream: &Upstream) -> (Any, Option<Any>) {
 }
 
 fn assignment(upstream: &Upstream) -> ClusterLoadAssignment {
-    let asked = upstream.traffic.health_check.as_ref().is_some_and(|check| check.http.is_some());
+    let asked = upstream.traffic.health_check.as_ref().is_some_and(|check| check.tcp.is_none());
     let lb_endpoints = upstream
         .endpoints
         .iter()
         .map(|endpoint| LbEndpoint {
             host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Endpoint {
                 address: Some(address(endpoint.host.clone(), endpoint.port)),
-                // Else Envoy asks for the cluster's name, which is no host.
+                // Else Envoy asks for the cluster's name, which is no host: servers refuse the request unread.
                 health_check_config: asked.then(|| endpoint::HealthCheckConfig {
                     hostname: endpoint.host.clone(),
                     ..endpoint::HealthCheckConfig::default()

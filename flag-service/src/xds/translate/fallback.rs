@@ -17,9 +17,8 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::clusters::CONNECT_TIMEOUT_MS;
-use super::traffic::{self, number};
+use super::traffic::number;
 use super::{milliseconds, pack, transport};
-use crate::model::upstream as said;
 use crate::published::Upstream;
 
 /// How many requests may be tried again at once where the manifest does not say: as many as there may be. When
@@ -28,16 +27,8 @@ const MAX_RETRIES: u32 = 1_024;
 
 pub(super) fn cluster(upstream: &Upstream, fallback: &str) -> Any {
     let aggregate = ClusterConfig { clusters: vec![upstream.own_cluster(), fallback.to_owned()] };
-    let breakers = upstream.traffic.circuit_breakers.as_ref();
-    let limited = breakers.filter(|said| said.max_retries.is_some() || said.retry_budget.is_some());
     // Of the limits, only that of retries is this cluster's to keep; the others are its members'.
-    let retries = limited.map(|said| {
-        traffic::circuit_breakers(&said::CircuitBreakers {
-            max_retries: said.max_retries,
-            retry_budget: said.retry_budget.clone(),
-            ..said::CircuitBreakers::default()
-        })
-    });
+    let retries = upstream.traffic.circuit_breakers.as_ref().and_then(|said| said.max_retries);
     pack(&Cluster {
         name: upstream.cluster.clone(),
         connect_timeout: milliseconds(CONNECT_TIMEOUT_MS),
@@ -48,10 +39,13 @@ pub(super) fn cluster(upstream: &Upstream, fallback: &str) -> Any {
                 typed_config: Some(pack(&aggregate)),
             },
         )),
-        circuit_breakers: Some(retries.unwrap_or_else(|| CircuitBreakers {
-            thresholds: vec![Thresholds { max_retries: number(MAX_RETRIES), ..Thresholds::default() }],
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: vec![Thresholds {
+                max_retries: number(retries.unwrap_or(MAX_RETRIES)),
+                ..Thresholds::default()
+            }],
             ..CircuitBreakers::default()
-        })),
+        }),
         typed_extension_protocol_options: transport::options(&elsewhere()),
         ..Cluster::default()
     })
