@@ -73,6 +73,15 @@ fn one_organisation_has_used_up_what_it_may_ask_and_another_has_not() {
         ensure!(refused.header("content-type") == Some("application/problem+json"), "{refused:?}");
         let after: Option<u64> = refused.header("retry-after").and_then(|after| after.parse().ok());
         ensure!(after.is_some_and(|after| after > 60), "{refused:?}");
+        let call = [
+            ("authorization", &*format!("Bearer {}", stack.token("acme")?)),
+            ("content-type", "application/grpc"),
+        ];
+        let call = client.send(Method::POST, PATH, &call, Vec::new()).await?;
+        ensure!(
+            call.status == 200 && call.header("grpc-status") == Some("8"),
+            "RESOURCE_EXHAUSTED: {call:?}"
+        );
         // Who asks for no organisation is not counted for one, and other modules are not this one.
         for _ in 0..8 {
             ensure!(client.get("/api/v1/modules/v1/orders/open", None).await?.status == 200);
