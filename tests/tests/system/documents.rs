@@ -74,6 +74,11 @@ fn the_commands_about_access_print_what_their_page_says() {
     check_commands("docs/access.md", 6);
 }
 
+#[test]
+fn the_commands_about_modules_print_what_their_page_says() {
+    check_commands("docs/modules.md", 3);
+}
+
 /// Runs a document's commands, in the situation that the README's tour begins with.
 fn check_commands(name: &str, at_least: usize) {
     system_test(async |dir| {
