@@ -6,8 +6,8 @@
 //! becomes part of one, since an organisation is counted by the name that the policy has.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use rampart_engine::decision::Reason;
 
@@ -19,8 +19,9 @@ thread_local! {
     /// defined once in the life of a VM, when it first counts, and survives any change of policy.
     static DEFINED: Cell<Vec<(Cow<'static, str>, u32)>> = const { Cell::new(Vec::new()) };
 
-    /// The same, of modules and organisations: there may be many.
-    static USED: RefCell<HashMap<String, u32>> = RefCell::default();
+    /// The same, of modules and organisations: there may be many. By order and not by hash, for which
+    /// the host would be asked for random numbers.
+    static USED: Cell<BTreeMap<String, u32>> = const { Cell::new(BTreeMap::new()) };
 }
 
 /// Most metrics of one VM: policies that follow one another may each name other providers.
@@ -50,17 +51,16 @@ pub(crate) fn flag_error() {
 /// policy's.
 pub(crate) fn used(module: &str, organisation: &str) {
     let pair = format!("{module}/{organisation}");
-    let metric = USED.with_borrow_mut(|used| {
-        let known = used.get(&pair).copied();
-        known.or_else(|| {
-            if used.len() >= MOST_USED {
-                return None;
-            }
-            let metric = host::define_counter(&format!("rampart.usage.{pair}"))?;
-            used.insert(pair, metric);
-            Some(metric)
-        })
+    let mut used = USED.take();
+    let metric = used.get(&pair).copied().or_else(|| {
+        if used.len() >= MOST_USED {
+            return None;
+        }
+        let metric = host::define_counter(&format!("rampart.usage.{pair}"))?;
+        used.insert(pair, metric);
+        Some(metric)
     });
+    USED.set(used);
     if let Some(metric) = metric {
         host::increment(metric);
     }

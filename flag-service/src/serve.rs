@@ -116,7 +116,6 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let xds = async {
         let fleet = Arc::clone(&fleet);
         let gate = if options.xds_auth { Gate::guarded(writer.current()) } else { Gate::open() };
-        let fleet = Arc::clone(&fleet);
         let served = xds::serve(xds_listener, writer.current(), options.data_plane, fleet, gate, stopped());
         let served = served.await;
         served.context("the xDS server")

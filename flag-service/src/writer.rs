@@ -38,7 +38,7 @@ pub struct Submission {
     pub actor: String,
     /// What the asker may do.
     pub role: Role,
-    /// By which means: `cli`, `api`, `jwks` or `environment`.
+    /// By which means: `cli`, `api`, `jwks`, `folder` or `environment`.
     pub source: &'static str,
     /// From which network address, where that is known.
     pub address: Option<IpAddr>,

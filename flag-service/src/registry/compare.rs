@@ -7,6 +7,7 @@ use std::path::Path;
 use super::discover::{self, Stamp};
 use super::watch::Seen;
 use super::{File, Outcome, Registry, lock};
+use crate::model::Module;
 use crate::writer::Writer;
 
 impl Registry {
@@ -18,15 +19,19 @@ impl Registry {
         seen: &Seen,
         now: bool,
     ) -> BTreeSet<String> {
-        let mut files = lock(&self.files);
+        let known = lock(&self.files);
+        let anew = scanned.iter().filter(|(name, stamp)| {
+            let settled = now || seen.files.get(*name).is_some_and(|before| before.hash == stamp.hash);
+            settled && known.get(*name).is_none_or(|file| file.hash != stamp.hash)
+        });
+        let anew =
+            anew.map(|(name, stamp)| (name, stamp, known.get(name).and_then(|file| file.module.clone())));
+        let anew: Vec<(&String, &Stamp, Option<Module>)> = anew.collect();
+        // A file system may let one wait, and whoever asks for states must not.
+        drop(known);
         let mut changed = BTreeSet::new();
-        for (name, stamp) in scanned {
-            let settled = now || seen.files.get(name).is_some_and(|before| before.hash == stamp.hash);
-            if !settled || files.get(name).is_some_and(|file| file.hash == stamp.hash) {
-                continue;
-            }
+        for (name, stamp, before) in anew {
             let read = discover::text(folder, name).and_then(|text| discover::read(&text));
-            let id = files.get(name).and_then(|file| file.module.clone());
             let file = match read {
                 Ok(module) => File {
                     hash: stamp.hash.clone(),
@@ -38,12 +43,12 @@ impl Registry {
                     tracing::error!(file = name, "a manifest is refused: {flaw}");
                     File {
                         hash: stamp.hash.clone(),
-                        module: id,
+                        module: before,
                         outcome: Outcome::Refused(vec![flaw], false),
                     }
                 }
             };
-            files.insert(name.clone(), file);
+            lock(&self.files).insert(name.clone(), file);
             changed.insert(name.clone());
         }
         changed

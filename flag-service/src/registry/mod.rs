@@ -66,7 +66,7 @@ pub struct Registry {
 #[derive(Debug, Clone)]
 struct File {
     hash: String,
-    /// The module's id, where that reads.
+    /// What it says, where it reads; else what it said last.
     module: Option<Module>,
     outcome: Outcome,
 }
