@@ -94,16 +94,14 @@ impl Registry {
             }
             Self::Check { file } => {
                 let answer = client.submit(Method::POST, &CONFLICTS, Some(&read(&file)?), None).await?;
+                let valid = answer["valid"] == true;
                 client.output.show(&answer, |answer| {
                     let problems = ["conflicts", "errors"].into_iter();
                     let problems = problems.flat_map(|member| items(answer, member)).map(placed);
-                    let mut lines: Vec<String> = problems.collect();
-                    let valid = answer["valid"] == true;
-                    lines.push(
-                        if valid { "it would be registered" } else { "it would be refused" }.to_owned(),
-                    );
-                    lines.join("\n")
-                })
+                    let lines: Vec<String> = problems.collect();
+                    if valid { "it would be registered".to_owned() } else { lines.join("\n") }
+                })?;
+                if valid { Ok(()) } else { Err(Failure::Refused("it would be refused".to_owned())) }
             }
         }
     }

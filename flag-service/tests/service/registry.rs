@@ -427,3 +427,23 @@ async fn the_routes_of_all_modules_are_one_document() {
     assert_eq!((&item["get"]["tags"][0], &item["post"]["tags"][0]), (&json!("a"), &json!("b")));
     assert_eq!(document["info"]["version"], "2");
 }
+
+#[tokio::test]
+async fn a_manifest_is_tried_by_command_and_one_that_would_be_refused_fails_it() {
+    let service = Service::start().await;
+    answer(service.request("POST", MODULES).json(&shared("a", "/x", "GET"))).await.ok();
+    let good = service.file("good.json", &shared("b", "/y", "GET").to_string());
+    service.prints(&["module", "check", &good], "it would be registered\n").await;
+    let claims = service.file("claims.json", &shared("b", "/x", "GET").to_string());
+    let refused = service.run(&["module", "check", &claims]).await;
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), "error: it would be refused\n"));
+    assert!(
+        refused.stdout.starts_with("routes[0].path: GET /api/v1/modules/v1/shared/x of"),
+        "{}",
+        refused.stdout
+    );
+    // What does not read is refused before it is tried.
+    let unread = service.run(&["module", "check", &service.file("list.yaml", "[]\n")]).await;
+    assert_eq!(unread.code, Some(1));
+    assert_eq!(service.writer.head().revision, 1);
+}
