@@ -37,15 +37,13 @@ impl Headers for HeaderMap {
             .map_or((0, &[][..]), |(count, after)| (u32::from_le_bytes(*count) as usize, after));
         let split = count.saturating_mul(8).min(after.len());
         let (lengths, mut text) = after.split_at(split);
-        let mut take = move |length: &[u8]| {
-            let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
-            let (part, rest) = text.split_at_checked(length)?;
+        let (lengths, _) = lengths.as_chunks();
+        lengths.iter().map_while(move |pair| {
+            let lengths = u64::from_le_bytes(*pair);
+            let (name, rest) = text.split_at_checked(lengths as u32 as usize)?;
+            let (value, rest) = rest.get(1..)?.split_at_checked((lengths >> 32) as usize)?;
             text = rest.get(1..)?;
-            Some(part)
-        };
-        lengths.chunks_exact(8).map_while(move |pair| {
-            let (name, value) = pair.split_at(4);
-            Some((take(name)?, take(value)?))
+            Some((name, value))
         })
     }
 }

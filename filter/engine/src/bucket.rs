@@ -6,6 +6,7 @@
 //! of flags beyond their hash key.
 
 use alloc::{boxed::Box, vec::Vec};
+use core::mem;
 use serde::{Deserialize, Serialize};
 
 /// Which of flagd's incompatible generations hashes the expression.
@@ -87,18 +88,36 @@ struct Murmur3 {
 }
 
 impl Murmur3 {
-    fn write(&mut self, bytes: &[u8]) {
+    fn write(&mut self, mut bytes: &[u8]) {
         self.length = self.length.wrapping_add(bytes.len() as u32);
-        for &byte in bytes {
-            self.pending |= u32::from(byte) << (8 * self.pending_len);
-            self.pending_len += 1;
-            if self.pending_len == 4 {
-                self.hash ^= scramble(self.pending);
-                self.hash = self.hash.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
-                self.pending = 0;
-                self.pending_len = 0;
-            }
+        // What was left over comes first; from then on whole words are left.
+        while self.pending_len > 0 {
+            let Some((byte, rest)) = bytes.split_first() else { return };
+            self.push(*byte);
+            bytes = rest;
         }
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.mix(u32::from_le_bytes(*word));
+        }
+        for byte in rest {
+            self.push(*byte);
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.pending |= u32::from(byte) << (8 * self.pending_len);
+        self.pending_len += 1;
+        if self.pending_len == 4 {
+            let word = mem::take(&mut self.pending);
+            self.pending_len = 0;
+            self.mix(word);
+        }
+    }
+
+    fn mix(&mut self, word: u32) {
+        self.hash ^= scramble(word);
+        self.hash = self.hash.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
     }
 
     fn finish(mut self) -> u32 {

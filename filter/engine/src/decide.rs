@@ -103,7 +103,7 @@ fn dispatch<'p>(
         request_id: if policy.flags.by_request() { request_id() } else { None },
         now,
     };
-    let mut flags = Vec::new();
+    let mut flags = Vec::with_capacity(place.route.flags.len());
     let (mut closed, mut flag_error) = (None, false);
     for asked in &place.route.flags {
         let Some(flag) = policy.flags.get(asked.flag) else { continue };

@@ -42,7 +42,11 @@ pub struct ModulePath<'a> {
 /// Well-formed path segments, decoded as they are asked for; nothing is allocated for a path
 /// without escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segments<'a>(Option<&'a [u8]>);
+pub struct Segments<'a> {
+    rest: Option<&'a [u8]>,
+    /// Whether any of them has an escape; most paths have none, and are not searched again.
+    escaped: bool,
+}
 
 impl<'a> Segments<'a> {
     /// The segment at a place, counted from zero, percent-decoded.
@@ -58,35 +62,47 @@ impl<'a> Segments<'a> {
     /// The first segment, percent-decoded, and the others.
     #[must_use]
     pub fn split_first(self) -> Option<(Cow<'a, [u8]>, Self)> {
-        let mut parts = self.0?.splitn(2, |byte| *byte == b'/');
+        let mut parts = self.rest?.splitn(2, |byte| *byte == b'/');
         let first = parts.next()?;
-        // `parse` has decoded every segment once: the fallback is never taken.
-        let decoded = decode_segment(first).unwrap_or(Cow::Borrowed(first));
-        Some((decoded, Self(parts.next())))
+        // `read` has decoded every segment once: the fallback is never taken.
+        let decoded = if self.escaped { decode_segment(first) } else { None };
+        Some((decoded.unwrap_or(Cow::Borrowed(first)), Self { rest: parts.next(), ..self }))
+    }
+
+    /// Takes a path apart, if all of it is well-formed.
+    fn read(path: &'a [u8]) -> Option<Self> {
+        let (mut count, mut escaped) = (0, false);
+        for segment in path.split(|byte| *byte == b'/') {
+            count += 1;
+            escaped |= matches!(decode_segment(segment)?, Cow::Owned(_));
+        }
+        (count <= MAX_SEGMENTS).then_some(Self { rest: Some(path), escaped })
     }
 }
 
 /// Takes `:path` apart.
 #[must_use]
 pub fn parse(path: &[u8]) -> Target<'_> {
-    let path = path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let path = before_query(path);
     let Some(below) = path.strip_prefix(PREFIX) else {
         let refused = resembles(path) || has_dot_segment(path);
         return if refused { Target::Refused } else { Target::Outside };
     };
-    let below = below.strip_suffix(b"/").unwrap_or(below);
-    let count = below.split(|byte| *byte == b'/').count();
-    let well_formed = path.len() <= MAX_LENGTH
-        && count <= MAX_SEGMENTS
-        && below.split(|byte| *byte == b'/').all(|segment| decode_segment(segment).is_some());
-    if !well_formed {
-        return Target::Refused;
-    }
-    let Some((version, others)) = Segments(Some(below)).split_first() else {
+    let segments = if path.len() <= MAX_LENGTH {
+        Segments::read(below.strip_suffix(b"/").unwrap_or(below))
+    } else {
+        None
+    };
+    let Some((version, others)) = segments.and_then(Segments::split_first) else {
         return Target::Refused;
     };
-    let (namespace, rest) = others.split_first().unwrap_or((Cow::Borrowed(b""), Segments(None)));
+    let (namespace, rest) = others.split_first().unwrap_or((Cow::Borrowed(b""), others));
     Target::Module(ModulePath { version, namespace, rest })
+}
+
+fn before_query(path: &[u8]) -> &[u8] {
+    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
 /// Whether a lenient server may take a path for one below [`PREFIX`]: in capitals, escaped, with
@@ -158,35 +174,36 @@ pub fn rewrite(path: &[u8], prefix: &str) -> Vec<u8> {
 
 /// One segment, percent-decoded; none where its meaning is open to interpretation.
 pub(crate) fn decode_segment(segment: &[u8]) -> Option<Cow<'_, [u8]>> {
-    if segment.is_empty() || !segment.iter().all(|byte| is_allowed(*byte)) {
-        return None;
+    let mut escaped = false;
+    for byte in segment {
+        if !is_allowed(*byte) {
+            return None;
+        }
+        escaped |= *byte == b'%';
     }
-    let decoded = if segment.contains(&b'%') { Cow::Owned(decode(segment)?) } else { Cow::Borrowed(segment) };
-    (!matches!(&*decoded, b"." | b"..")).then_some(decoded)
+    let decoded = if escaped { Cow::Owned(decode(segment)?) } else { Cow::Borrowed(segment) };
+    (!matches!(&*decoded, b"" | b"." | b"..")).then_some(decoded)
 }
 
-/// `pchar` of RFC 3986 §3.3, without `;`: servers differ on whether it starts parameters.
-const fn is_allowed(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b'='
-                | b':'
-                | b'@'
-        )
+/// `pchar` of RFC 3986 §3.3, without `;`: servers differ on whether it starts parameters. Looked up, since
+/// every byte of every path is asked about.
+fn is_allowed(byte: u8) -> bool {
+    #[expect(clippy::indexing_slicing, reason = "the compiler carries it out")]
+    static ALLOWED: [bool; 256] = {
+        let mut allowed = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut others: &[u8] = b"-._~%!$&'()*+,=:@";
+        while let [byte, rest @ ..] = others {
+            allowed[*byte as usize] = true;
+            others = rest;
+        }
+        allowed
+    };
+    ALLOWED.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
 /// Percent-decodes; none for a truncated or non-hexadecimal escape, for what is no UTF-8, and for an

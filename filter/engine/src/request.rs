@@ -8,6 +8,13 @@ use alloc::vec::Vec;
 /// path, which access logs believe.
 pub const PRIVATE_HEADERS: [&str; 3] = ["x-rampart", "x_rampart", "x-envoy-original-path"];
 
+/// Whether no client may send a header, or a trailer, of this name.
+#[must_use]
+pub fn is_private(name: &[u8]) -> bool {
+    // All of them begin with an x, and most names do not.
+    name.first() == Some(&b'x') && PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+}
+
 /// Whether two names are one to a CGI-like upstream, which reads underscores as hyphens.
 #[must_use]
 pub fn alike(one: &[u8], other: &[u8]) -> bool {
@@ -43,5 +50,23 @@ pub trait Headers {
 impl Headers for &[(&str, &str)] {
     fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_names_are_known_by_how_they_begin() {
+        for prefix in PRIVATE_HEADERS {
+            assert!(
+                is_private(prefix.as_bytes()) && is_private(&[prefix.as_bytes(), b"-y"].concat()),
+                "{prefix}"
+            );
+        }
+        for public in ["", "x", "x-request-id", "x-envoy-original-host", "rampart", "y-rampart"] {
+            assert!(!is_private(public.as_bytes()), "{public}");
+        }
     }
 }
