@@ -9,7 +9,7 @@ use proxy_wasm::types::Action;
 use rampart_engine::decision::{Arm, FlagOn, Forward, PASS, Place, Refusal};
 use rampart_engine::identity::is_header_value;
 use rampart_engine::policy::wire::{HashBy, TokenSource};
-use rampart_engine::request::{Headers, PRIVATE_HEADERS, without_private};
+use rampart_engine::request::{Headers, is_private, without_private};
 use rampart_engine::token_source::without_cookie;
 
 use crate::header_map::HeaderMap;
@@ -157,11 +157,17 @@ fn tell_place(place: Place<'_>) {
 /// before where it is configured as we ask, and the wish that the next hop drop ours. Whether that
 /// worked.
 fn strip(headers: &HeaderMap) -> bool {
-    let is_private = |name: &[u8]| PRIVATE_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
     headers.pairs().all(|(name, value)| match name {
         b"connection" => {
             without_private(value).is_none_or(|others| host::replace_request_header("connection", &others))
         }
         _ => !is_private(name) || host::remove_request_header(name),
     })
+}
+
+/// Removes private trailers: servers that merge trailers into headers would take them for ours. Where that
+/// fails, the request goes no further.
+pub(crate) fn trailers(trailers: &HeaderMap) -> Action {
+    let mut private = trailers.pairs().map(|(name, _)| name).filter(|name| is_private(name));
+    if private.all(host::remove_request_trailer) { Action::Continue } else { Action::Pause }
 }

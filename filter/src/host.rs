@@ -13,6 +13,7 @@ const LOG_DEBUG: u32 = 1;
 const LOG_ERROR: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_HEADERS: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
 
@@ -139,8 +140,17 @@ pub(crate) fn plugin_configuration(size: usize) -> Vec<u8> {
 
 /// All request headers in the ABI's serialised form.
 pub(crate) fn request_headers() -> Vec<u8> {
+    pairs(REQUEST_HEADERS)
+}
+
+/// All request trailers, likewise.
+pub(crate) fn request_trailers() -> Vec<u8> {
+    pairs(REQUEST_TRAILERS)
+}
+
+fn pairs(map: u32) -> Vec<u8> {
     // SAFETY: `returned` passes pointers to live variables.
-    returned(|data, size| unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, data, size) })
+    returned(|data, size| unsafe { proxy_get_header_map_pairs(map, data, size) })
 }
 
 /// Adds a request header; whether the host took it.
@@ -169,8 +179,17 @@ pub(crate) fn replace_request_header(name: &str, value: &[u8]) -> bool {
 
 /// Removes every request header of this name; whether the host did.
 pub(crate) fn remove_request_header(name: &[u8]) -> bool {
+    remove(REQUEST_HEADERS, name)
+}
+
+/// Removes every request trailer of this name; whether the host did.
+pub(crate) fn remove_request_trailer(name: &[u8]) -> bool {
+    remove(REQUEST_TRAILERS, name)
+}
+
+fn remove(map: u32, name: &[u8]) -> bool {
     // SAFETY: pointer and length are of a live slice.
-    unsafe { proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) == OK }
+    unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) == OK }
 }
 
 /// Sets filter state `wasm.{name}` for this request; whether the host did.

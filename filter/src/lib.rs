@@ -113,4 +113,9 @@ impl HttpContext for Request {
             Decision::Refuse(refusal, place) => apply::refuse(&refusal, place, &running.revision),
         }
     }
+
+    /// Asked only where there are some.
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        apply::trailers(&HeaderMap::new(host::request_trailers()))
+    }
 }

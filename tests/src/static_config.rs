@@ -113,18 +113,25 @@ fn discovered_filter(file: &Path) -> String {
     )
 }
 
+/// As it is shipped, but for the values: any will do.
 fn attestation_guard(key: &str) -> String {
     format!(
-        r#"          - name: attested
+        r#"          - name: attestation
             typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-              rules:
-                action: ALLOW
-                policies:
-                  attested:
-                    permissions: [{{ any: true }}]
-                    principals:
-                    - filter_state: {{ key: "{key}", string_match: {{ safe_regex: {{ regex: ".+" }} }} }}
+              "@type": type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher
+              xds_matcher:
+                matcher_list:
+                  matchers:
+                  - predicate:
+                      single_predicate:
+                        input: {{ name: decision, typed_config: {{ "@type": type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.FilterStateInput, key: "{key}" }} }}
+                        value_match: {{ safe_regex: {{ google_re2: {{}}, regex: ".+" }} }}
+                    on_match: {{ action: {{ name: pass-by, typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter }} }} }}
+              extension_config:
+                name: envoy.filters.http.rbac
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+                  rules: {{ action: ALLOW }}
 "#
     )
 }

@@ -13,6 +13,7 @@ const INTERNAL_FAILURE: u32 = 10;
 
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_HEADERS: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const LOG_LEVEL_INFO: u32 = 2;
 
 /// Gives the module everything it imports. What this host does not have fails as it does in Envoy
@@ -116,6 +117,10 @@ impl<'a> Guest<'a> {
                 let map = world.map.clone().unwrap_or_else(|| serialise(&world.headers));
                 self.give(&map, at, length)
             }
+            ("proxy_get_header_map_pairs", &[REQUEST_TRAILERS, at, length]) => {
+                let map = serialise(&self.world().trailers);
+                self.give(&map, at, length)
+            }
             ("proxy_get_header_map_value", &[REQUEST_HEADERS, name, size, at, length]) => {
                 let name = self.bytes(name, size)?;
                 let found = self.world().headers.iter().find(|(key, _)| *key == name);
@@ -138,6 +143,11 @@ impl<'a> Guest<'a> {
             ("proxy_remove_header_map_value", &[REQUEST_HEADERS, name, size]) => {
                 let name = self.bytes(name, size)?;
                 self.world().headers.retain(|(key, _)| *key != name);
+                Ok(OK)
+            }
+            ("proxy_remove_header_map_value", &[REQUEST_TRAILERS, name, size]) => {
+                let name = self.bytes(name, size)?;
+                self.world().trailers.retain(|(key, _)| *key != name);
                 Ok(OK)
             }
             ("proxy_set_property", &[name, size, value, length]) => {

@@ -40,6 +40,7 @@ struct World {
     headers: Vec<Header>,
     /// What the filter gets to read in place of the headers.
     map: Option<Vec<u8>>,
+    trailers: Vec<Header>,
     properties: BTreeMap<String, Vec<u8>>,
     reply: Option<LocalReply>,
     metrics: Vec<(String, u64)>,
@@ -124,6 +125,7 @@ impl WasmHost {
             configuration: Vec::new(),
             headers: Vec::new(),
             map: None,
+            trailers: Vec::new(),
             properties: BTreeMap::new(),
             reply: None,
             metrics: Vec::new(),
@@ -205,6 +207,25 @@ impl WasmHost {
     /// When the module traps, or has not been configured.
     pub fn request_map(&mut self, map: Vec<u8>) -> Result<Outcome> {
         self.pass(Vec::new(), Some(map))
+    }
+
+    /// Passes a request's trailers through the filter: what is left of them, and whether they go on.
+    ///
+    /// # Errors
+    ///
+    /// When the module traps, or has not been configured.
+    pub fn trailers(&mut self, trailers: &[(&str, &[u8])]) -> Result<(Vec<Header>, bool)> {
+        anyhow::ensure!(self.root != 0, "no configuration is in force");
+        let own = trailers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
+        self.store.data_mut().trailers = own.collect();
+        self.contexts += 1;
+        let context = self.contexts as i32;
+        self.store.set_fuel(FUEL)?;
+        self.call::<_, ()>("proxy_on_context_create", (context, self.root as i32))?;
+        let count = i32::try_from(trailers.len())?;
+        let action: i32 = self.call("proxy_on_request_trailers", (context, count))?;
+        self.call::<_, ()>("proxy_on_delete", context)?;
+        Ok((mem::take(&mut self.store.data_mut().trailers), action == 0))
     }
 
     fn pass(&mut self, headers: Vec<Header>, map: Option<Vec<u8>>) -> Result<Outcome> {

@@ -17,14 +17,15 @@ use rampart_engine::policy::wire::Policy;
 use super::{DataPlane, NAME, pack, pack_with_entries};
 
 /// What the module may call, and which of its callbacks Envoy makes. A call that is not listed
-/// fails, and a callback that is not listed is skipped: bodies, trailers, responses and the
-/// payload of WebSockets never enter the VM.
+/// fails, and a callback that is not listed is skipped: bodies, responses and the payload of
+/// WebSockets never enter the VM.
 pub const CAPABILITIES: &[&str] = &[
     // Callbacks.
     "proxy_on_context_create",
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_request_headers",
+    "proxy_on_request_trailers",
     "proxy_on_delete",
     // Host calls.
     "proxy_log",

@@ -1,7 +1,6 @@
 //! A listener and its chain of filters. It depends on no revision, so that no change of flags or modules
 //! drains a connection.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ComparisonFilter, ResponseFlagFilter, StatusCodeFilter, access_log_filter, comparison_filter};
@@ -10,9 +9,6 @@ use envoy_types::pb::envoy::config::core::v3::{
     DataSource, ExtensionConfigSource, RuntimeUInt32, SubstitutionFormatString, TypedExtensionConfig, data_source, substitution_format_string,
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
-use envoy_types::pb::envoy::config::rbac::v3::{self as rbac, Permission, Policy, Principal, permission, principal};
-use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_filter;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -22,30 +18,19 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper, http_filter,
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation;
-use envoy_types::pb::envoy::r#type::matcher::v3::{
-    FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher,
-};
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, UInt32Value};
 use prost::Name;
-use rampart_engine::decision::{Arm, PASS, Reason, Refusal};
+use rampart_engine::decision::{Reason, Refusal};
 use rampart_engine::request::PRIVATE_HEADERS;
 
-use super::{NAME, address, ads, limits, logs, pack, seconds};
-
-/// Filter state that the filter sets on every request it has judged.
-const DECISION: &str = "wasm.rampart.decision";
-
-/// What it may say; a request that is refused has none.
-pub(super) const DECISIONS: [&str; 3] = [Arm::Module.as_str(), Arm::Legacy.as_str(), PASS];
+use super::{NAME, address, ads, guard, limits, logs, pack, seconds};
 
 /// Why a request gets 429, in the reply.
 const RATE_LIMITED: &str = "rate_limited";
 
 /// Envoy's response flag where a filter's configuration has not come.
 const NO_FILTER_CONFIG: &str = "NFCF";
-
-/// What the refusals of the filter that asks for it are counted under.
-pub(super) const ATTESTATION: &str = "attestation";
 
 /// The listener of this name. Whoever comes to it, the rules are the same.
 pub(super) fn listener(name: &str, listen: SocketAddr) -> Any {
@@ -92,9 +77,8 @@ fn connection_manager(name: &str) -> HttpConnectionManager {
             ..LocalReplyConfig::default()
         }),
         http_filters: vec![
-            http_filter("envoy.filters.http.header_mutation", pack(&without_private_trailers())),
             discovered_filter(),
-            http_filter("envoy.filters.http.rbac", pack(&attestation())),
+            guard::guard(),
             // Switched on by the route configuration, where modules have limits.
             HttpFilter { disabled: true, ..http_filter(limits::FILTER, limits::nothing()) },
             http_filter(
@@ -122,18 +106,6 @@ fn remove_private() -> Vec<HeaderMutation> {
         HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(remove)) }
     };
     PRIVATE_HEADERS.map(remove).into()
-}
-
-/// Nor does a trailer: servers that merge trailers into headers would take it for ours.
-fn without_private_trailers() -> header_mutation_filter::HeaderMutation {
-    let mutations = header_mutation_filter::Mutations {
-        request_trailers_mutations: remove_private(),
-        ..header_mutation_filter::Mutations::default()
-    };
-    header_mutation_filter::HeaderMutation {
-        mutations: Some(mutations),
-        ..header_mutation_filter::HeaderMutation::default()
-    }
 }
 
 /// Where the filter's configuration has not come, or was never accepted, Envoy would answer 500 with
@@ -193,36 +165,6 @@ fn discovered_filter() -> HttpFilter {
             ..ExtensionConfigSource::default()
         })),
         ..HttpFilter::default()
-    }
-}
-
-/// Should the filter ever be skipped, nothing is marked as judged and nothing passes.
-fn attestation() -> Rbac {
-    let judged = |decision: &str| {
-        let said = StringMatcher {
-            match_pattern: Some(string_matcher::MatchPattern::Exact(decision.to_owned())),
-            ..StringMatcher::default()
-        };
-        let judged = FilterStateMatcher {
-            key: DECISION.to_owned(),
-            matcher: Some(filter_state_matcher::Matcher::StringMatch(said)),
-        };
-        Principal { identifier: Some(principal::Identifier::FilterState(judged)) }
-    };
-    let policy = Policy {
-        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
-        principals: DECISIONS.map(judged).into(),
-        ..Policy::default()
-    };
-    Rbac {
-        rules: Some(rbac::Rbac {
-            action: rbac::rbac::Action::Allow.into(),
-            policies: HashMap::from([("judged".to_owned(), policy)]),
-            ..rbac::Rbac::default()
-        }),
-        // Counted as `http.rampart.rbac.attestation.denied`, which should stay 0.
-        rules_stat_prefix: ATTESTATION.to_owned(),
-        ..Rbac::default()
     }
 }
 

@@ -4,6 +4,7 @@
 mod clusters;
 mod extension;
 mod fallback;
+mod guard;
 mod headers;
 mod limits;
 mod listener;

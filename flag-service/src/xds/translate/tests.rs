@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig;
+use envoy_types::pb::envoy::extensions::common::matching::v3::ExtensionWithMatcher;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation_filter;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
@@ -109,8 +110,8 @@ fn listener() {
         Some(http_filter::ConfigType::TypedConfig(any)) => any,
         other => panic!("{other:?}"),
     };
-    let trailers: header_mutation_filter::HeaderMutation = decode(typed(0));
-    let (rbac, router): (Rbac, Router) = (decode(typed(2)), decode(typed(4)));
+    let (guard, router): (ExtensionWithMatcher, Router) = (decode(typed(1)), decode(typed(3)));
+    let rbac: Rbac = decode(guard.extension_config.as_ref().unwrap().typed_config.as_ref().unwrap());
     let access_log = manager.access_log.remove(0);
     let Some(access_log::ConfigType::TypedConfig(any)) = &access_log.config_type else { panic!("typed") };
     let log: FileAccessLog = decode(any);
@@ -129,7 +130,7 @@ fn listener() {
         text(&listener),
         text(&manager),
         text(&early),
-        text(&trailers),
+        text(&guard),
         text(&rbac),
         text(&router),
         format!("access log to {}: {}", log.path, text(&fields)),
@@ -362,19 +363,17 @@ fn the_static_variant_agrees() {
     for (name, format) in logs::TAGS {
         assert!(line(&format!("- {{ name: {name}, value_format: \"{format}\" }}")), "{name}");
     }
-    // Of headers and of trailers.
     for prefix in rampart_engine::request::PRIVATE_HEADERS.map(|prefix| format!("prefix: {prefix}")) {
-        assert_eq!(yaml.lines().filter(|line| line.trim() == prefix).count(), 2, "{prefix}");
+        assert_eq!(yaml.lines().filter(|line| line.trim() == prefix).count(), 1, "{prefix}");
     }
-    for decision in listener::DECISIONS {
-        let judged = format!(
-            "- filter_state: {{ key: wasm.rampart.decision, string_match: {{ exact: {decision} }} }}"
-        );
-        assert!(line(&judged), "{decision}");
+    let guarded = yaml.matches("value_match: { exact: ").count();
+    assert_eq!(guarded, guard::DECISIONS.len());
+    for decision in guard::DECISIONS {
+        assert!(yaml.contains(&format!("value_match: {{ exact: {decision} }}")), "{decision}");
     }
     let DataPlane { listen, filter, vm_id, .. } = DataPlane::default();
     for same in [
-        format!("rules_stat_prefix: {}", listener::ATTESTATION),
+        format!("rules_stat_prefix: {}", guard::ATTESTATION),
         format!("port_value: {}", listen.port()),
         format!("filename: {filter}"),
         format!("vm_id: {vm_id}"),
