@@ -2,13 +2,19 @@
 //! All variants live at once and take turns, so that whatever else the machine does meets all of
 //! them alike. `docs/benchmarks.md` says how to read the result.
 
+mod count;
 mod cpu;
 mod load;
 mod report;
 mod tokens;
 mod variants;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -16,7 +22,12 @@ use cpu::{Cores, CpuTime};
 use futures::future::try_join_all;
 use load::{Load, Upstream};
 use rampart_tests::{
-    client::Client, envoy::Envoy, modules::NO_OP, paths, ports::Port, shipped::StaticVariant,
+    client::Client,
+    envoy::{Envoy, Launcher},
+    modules::NO_OP,
+    paths,
+    ports::Port,
+    shipped::StaticVariant,
     workdir::Workdir,
 };
 use report::{Sample, Samples};
@@ -27,8 +38,11 @@ use variants::Variant;
 #[derive(Parser)]
 struct Bench {
     /// See only that every variant serves and is measured, in a few seconds; the numbers mean nothing
-    #[arg(long, conflicts_with_all = ["write", "rounds", "milliseconds"])]
+    #[arg(long, conflicts_with_all = ["count", "write", "rounds", "milliseconds"])]
     quick: bool,
+    /// Count instructions under valgrind in place of measuring time, and fail where a bar is missed
+    #[arg(long, conflicts_with_all = ["rounds", "milliseconds"])]
+    count: bool,
     /// Put the results into docs/benchmarks.md
     #[arg(long)]
     write: bool,
@@ -39,6 +53,9 @@ struct Bench {
     #[arg(long, default_value_t = 1_000)]
     milliseconds: u64,
 }
+
+/// How many requests are counted: more would change the third digit.
+const COUNTED: usize = 2_000;
 
 /// How much is done.
 struct Extent {
@@ -81,6 +98,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(bench: &Bench) -> Result<()> {
+    if bench.count {
+        return count(bench.write).await;
+    }
     let extent = bench.extent();
     let machine = cpu::machine()?;
     eprintln!("bench: {machine}");
@@ -119,34 +139,88 @@ async fn run(bench: &Bench) -> Result<()> {
     ));
     println!("{results}");
     if bench.write {
-        report::write(&paths::repository().join("docs/benchmarks.md"), &results)?;
+        report::write(&document(), "results", &results)?;
     }
     Ok(())
 }
 
-async fn start(dir: &Path, pools: &Pools, cores: Cores) -> Result<Vec<Runner>> {
-    let (module, legacy) = (Upstream::start("module")?, Upstream::start("legacy")?);
-    let (filter, no_op) = (paths::filter()?, NO_OP.write_to(dir)?);
-    let (filter, no_op, module, legacy) = (&filter, &no_op, &module, &legacy);
-    let launch = async |variant: Variant| -> Result<Runner> {
+/// One variant after the other: a count does not depend on what else runs.
+async fn count(write: bool) -> Result<()> {
+    let machine = cpu::machine()?;
+    let workdir = Workdir::create("bench")?;
+    let (pools, parts) = (Pools::mint(1)?, Parts::make(workdir.path())?);
+    let mut counts = count::Counts::new();
+    for variant in count::VARIANTS {
+        let dir = workdir.path().join(format!("{variant:?}"));
+        std::fs::create_dir_all(&dir)?;
+        let launcher = count::launcher(&dir)?;
+        let counted = async {
+            let mut runner = parts.start(variant, &dir, &pools, &launcher).await?;
+            runner.keeps_its_word(&pools).await?;
+            runner.count(&dir, COUNTED)
+        };
+        let instructions = counted.await.with_context(|| variant.name())?;
+        eprintln!("bench: {}: {instructions:.0} instructions", variant.name());
+        counts.push((variant, instructions));
+    }
+    let heading = format!("{machine}. {COUNTED} requests each, {} connections.", load::CONNECTIONS);
+    let results = count::markdown(&heading, &counts);
+    println!("{results}");
+    if write {
+        report::write(&document(), "counts", &results)?;
+    }
+    count::check(&counts)
+}
+
+fn document() -> PathBuf {
+    paths::repository().join("docs/benchmarks.md")
+}
+
+/// What all variants share.
+struct Parts {
+    module: Upstream,
+    legacy: Upstream,
+    filter: PathBuf,
+    no_op: PathBuf,
+}
+
+impl Parts {
+    fn make(dir: &Path) -> Result<Self> {
+        let (module, legacy) = (Upstream::start("module")?, Upstream::start("legacy")?);
+        Ok(Self { module, legacy, filter: paths::filter()?, no_op: NO_OP.write_to(dir)? })
+    }
+
+    async fn start(
+        &self,
+        variant: Variant,
+        dir: &Path,
+        pools: &Pools,
+        launcher: &Launcher,
+    ) -> Result<Runner> {
         let listener = Port::claim()?;
         let config = StaticVariant {
             listener: listener.address(),
-            analytics: module.address,
-            legacy: legacy.address,
-            module: if variant == Variant::NoOp { no_op } else { filter },
+            analytics: self.module.address,
+            legacy: self.legacy.address,
+            module: if variant == Variant::NoOp { &self.no_op } else { &self.filter },
             policy: pools.policy(),
         };
-        let dir = dir.join(format!("{variant:?}"));
-        let mut envoy = Envoy::start(&dir, &variant.render(&config)?, 1).await?;
+        let mut envoy = Envoy::start_by(launcher, dir, &variant.render(&config)?, 1).await?;
         envoy.ready().await?;
         envoy.accepts(listener.address()).await?;
         let requests: Arc<[Vec<u8>]> = pools.requests(variant.tokens());
         let load = Load::open(listener.address(), requests)?;
         Ok(Runner { variant, envoy, listener, load })
+    }
+}
+
+async fn start(dir: &Path, pools: &Pools, cores: Cores) -> Result<Vec<Runner>> {
+    let (parts, launcher) = (&Parts::make(dir)?, &Launcher::find()?);
+    let launch = async |variant: Variant| {
+        let dir = dir.join(format!("{variant:?}"));
+        parts.start(variant, &dir, pools, launcher).await.with_context(|| variant.name())
     };
-    let named = async |variant: Variant| launch(variant).await.with_context(|| variant.name());
-    let runners = try_join_all(Variant::ALL.map(named)).await?;
+    let runners = try_join_all(Variant::ALL.map(launch)).await?;
     cores.bind_load()?;
     runners.iter().try_for_each(|runner| cores.bind_envoy(runner.envoy.id()))?;
     Ok(runners)

@@ -40,8 +40,9 @@ impl Quartiles {
 }
 
 /// What must hold, in one run: the first variant costs at most so many times the second.
-const BARS: [(Variant, f64, Variant); 5] = [
+const BARS: [(Variant, f64, Variant); 6] = [
     (Variant::Rampart, 1.0, Variant::NativeChain),
+    (Variant::Rampart, 1.0, Variant::NativeChainTelling),
     (Variant::RampartColdRsa, 1.0, Variant::NativeChainNoCache),
     (Variant::RampartColdRsa, 1.0, Variant::NativeRsa),
     (Variant::RampartColdEc, 1.0, Variant::NativeEc),
@@ -117,14 +118,12 @@ impl Samples {
     }
 }
 
-const START: &str = "<!-- results -->\n";
-const END: &str = "<!-- end of results -->\n";
-
-/// Puts a run's results where the document keeps them.
-pub(crate) fn write(document: &Path, results: &str) -> Result<()> {
+/// Puts a run's results where the document keeps results of this kind.
+pub(crate) fn write(document: &Path, kind: &str, results: &str) -> Result<()> {
     let text = fs::read_to_string(document).with_context(|| document.display().to_string())?;
-    let (before, rest) = text.split_once(START).context("no place for results")?;
-    let (_, after) = rest.split_once(END).context("no end of results")?;
-    fs::write(document, format!("{before}{START}\n{results}\n{END}{after}"))?;
+    let (start, end) = (format!("<!-- {kind} -->\n"), format!("<!-- end of {kind} -->\n"));
+    let (before, rest) = text.split_once(&start).with_context(|| format!("no place for {kind}"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("no end of {kind}"))?;
+    fs::write(document, format!("{before}{start}\n{results}\n{end}{after}"))?;
     Ok(())
 }

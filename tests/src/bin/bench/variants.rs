@@ -15,6 +15,7 @@ pub(crate) enum Variant {
     NativeEc,
     NativeCached,
     NativeChain,
+    NativeChainTelling,
     NativeChainNoCache,
     Rampart,
     RampartThousand,
@@ -36,13 +37,14 @@ pub(crate) enum Tokens {
 
 impl Variant {
     /// In the table's order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Plain,
         Self::NoOp,
         Self::NativeRsa,
         Self::NativeEc,
         Self::NativeCached,
         Self::NativeChain,
+        Self::NativeChainTelling,
         Self::NativeChainNoCache,
         Self::Rampart,
         Self::RampartThousand,
@@ -59,6 +61,7 @@ impl Variant {
             Self::NativeEc => "jwt_authn, ES256, no cache",
             Self::NativeCached => "jwt_authn, RS256, cached",
             Self::NativeChain => "native chain, cached",
+            Self::NativeChainTelling => "native chain, cached, which tells who calls",
             Self::NativeChainNoCache => "native chain, RS256, no cache",
             Self::Rampart => "Rampart, one token",
             Self::RampartThousand => "Rampart, 1,000 tokens",
@@ -70,9 +73,12 @@ impl Variant {
 
     pub(crate) const fn tokens(self) -> Tokens {
         match self {
-            Self::Plain | Self::NoOp | Self::NativeCached | Self::NativeChain | Self::Rampart => {
-                Tokens::Rsa(1)
-            }
+            Self::Plain
+            | Self::NoOp
+            | Self::NativeCached
+            | Self::NativeChain
+            | Self::NativeChainTelling
+            | Self::Rampart => Tokens::Rsa(1),
             Self::RampartThousand => Tokens::Rsa(1_000),
             Self::RampartTenThousand => Tokens::Rsa(10_000),
             Self::NativeRsa | Self::NativeChainNoCache | Self::RampartColdRsa => Tokens::EveryRsa,
@@ -98,7 +104,7 @@ impl Variant {
 
     /// Whether Envoy's own filters do what Rampart does.
     const fn is_native_chain(self) -> bool {
-        matches!(self, Self::NativeChain | Self::NativeChainNoCache)
+        matches!(self, Self::NativeChain | Self::NativeChainTelling | Self::NativeChainNoCache)
     }
 
     /// Whether requests without a token are refused.
@@ -124,10 +130,18 @@ impl Variant {
             Self::NativeRsa | Self::NativeEc => jwt_authn(provider, ""),
             Self::NativeCached => jwt_authn(provider, CACHE),
             Self::NativeChain => jwt_authn(provider, &[CACHE, METADATA].concat()) + PERMISSION + BUCKET,
+            Self::NativeChainTelling => {
+                jwt_authn(provider, &[CACHE, METADATA, CLAIMS].concat()) + PERMISSION + BUCKET
+            }
             Self::NativeChainNoCache => jwt_authn(provider, METADATA) + PERMISSION + BUCKET,
             _ => String::new(),
         };
         let routes = if self.is_native_chain() { [BY_BUCKET, ROUTE].concat() } else { ROUTE.to_owned() };
+        if self == Self::NativeChainTelling {
+            // What the upstream believes, no client may say: the listener removes it, as Rampart's does.
+            let yaml = replace_block(&yaml, "http_filters", &format!("{FILTERS}{filters}{ROUTER}"))?;
+            return replace_block(&yaml, "route_config", &format!("{ROUTES}{routes}{TOLD}"));
+        }
         let yaml = replace_block(&yaml, "early_header_mutation_extensions", "")?;
         let yaml = replace_block(&yaml, "http_filters", &format!("{FILTERS}{filters}{ROUTER}"))?;
         replace_block(&yaml, "route_config", &format!("{ROUTES}{routes}"))
@@ -208,6 +222,17 @@ OPTIONS              rules:
 const CACHE: &str = "                  jwt_cache_config: { jwt_cache_size: 100 }
 ";
 const METADATA: &str = "                  payload_in_metadata: claims
+";
+/// A list is told as base64 of JSON: `claim_to_headers` has no other way.
+const CLAIMS: &str = "                  claim_to_headers:
+                  - { header_name: x-rampart-organisation, claim_name: org_id }
+                  - { header_name: x-rampart-subject, claim_name: sub }
+                  - { header_name: x-rampart-permissions, claim_name: permissions }
+";
+/// What holds for the last route, of whom the module serves.
+const TOLD: &str = "                request_headers_to_add:
+                - { header: { key: x-rampart-module, value: analytics } }
+                - { header: { key: x-rampart-flags, value: analytics_module } }
 ";
 const PERMISSION: &str = r#"          - name: envoy.filters.http.rbac
             typed_config:
