@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rampart_tests::envoy::Launcher;
 
-use crate::{Runner, variants::Variant};
+use crate::{Runner, report, variants::Variant};
 
 /// What is counted, the dearest of each kind last.
 pub(crate) const VARIANTS: [Variant; 6] = [
@@ -93,8 +93,7 @@ pub(crate) fn markdown(heading: &str, counts: &Counts) -> String {
     for (base, limit) in BARS {
         let base_count = of(counts, base);
         let (whole, added) = (own / base_count, (own - plain) / (base_count - plain));
-        let times = if limit == 1.0 { String::new() } else { format!("{limit} × ") };
-        let bar = format!("{} ≤ {times}{}", Variant::Rampart.name(), base.name());
+        let bar = report::bar(Variant::Rampart, limit, base);
         let _ = writeln!(text, "| {bar} | {whole:.2} | {added:.2} |");
     }
     text

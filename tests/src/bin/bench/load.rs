@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +21,24 @@ const END: &[u8] = b"-served\n";
 /// with the program.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
+    heard: Heard,
+}
+
+/// The last request that an upstream got.
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl Heard {
+    fn keep(&self, request: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
+        kept.extend(request);
+    }
+
+    /// As text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }
 
 impl Upstream {
@@ -31,24 +49,32 @@ impl Upstream {
         let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
         answer.extend(body);
         let answer: Arc<[u8]> = answer.into();
+        let heard = Heard::default();
+        let hears = heard.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let answer = Arc::clone(&answer);
-                thread::spawn(move || serve(stream, &answer));
+                let (answer, hears) = (Arc::clone(&answer), hears.clone());
+                thread::spawn(move || serve(stream, &answer, &hears));
             }
         });
-        Ok(Self { address })
+        Ok(Self { address, heard })
+    }
+
+    /// What it was sent.
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 }
 
 /// Answers until Envoy closes the connection. Requests have no body, and Envoy sends the next one
 /// only after the answer.
-fn serve(mut stream: TcpStream, answer: &[u8]) -> Option<()> {
+fn serve(mut stream: TcpStream, answer: &[u8], heard: &Heard) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let (mut buffer, mut length) = (vec![0; 64 << 10], 0);
     loop {
         length += stream.read(buffer.get_mut(length..)?).ok().filter(|read| *read > 0)?;
         if buffer[..length].ends_with(b"\r\n\r\n") {
+            heard.keep(&buffer[..length]);
             stream.write_all(answer).ok()?;
             length = 0;
         }

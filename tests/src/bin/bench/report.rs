@@ -96,26 +96,30 @@ impl Samples {
         lines.push(String::new());
         lines.push("| bar | whole request: ratio | what the filters add: ratio | |".to_owned());
         lines.push("|---|---|---|---|".to_owned());
-        lines.extend(BARS.iter().map(|(variant, limit, base)| self.bar(*variant, *limit, *base)));
+        lines.extend(BARS.iter().map(|(variant, limit, base)| self.held(*variant, *limit, *base)));
         lines.join("\n") + "\n"
     }
 
     /// A bar is kept if both ratios keep it: the whole request flatters whoever adds little to much.
-    fn bar(&self, variant: Variant, limit: f64, base: Variant) -> String {
+    fn held(&self, variant: Variant, limit: f64, base: Variant) -> String {
         let whole = self.paired(variant, base, |own, base| own / base);
         let added = |variant| self.paired(variant, Variant::Plain, |own, plain| own - plain).median;
         let share = added(variant) / added(base);
         let verdict = if whole.median <= limit && share <= limit { "kept" } else { "missed" };
-        let times = if limit == 1.0 { String::new() } else { format!("{limit} × ") };
         format!(
-            "| {} ≤ {times}{} | {:.2} [{:.2}–{:.2}] | {share:.2} | {verdict} |",
-            variant.name(),
-            base.name(),
+            "| {} | {:.2} [{:.2}–{:.2}] | {share:.2} | {verdict} |",
+            bar(variant, limit, base),
             whole.median,
             whole.low,
             whole.high
         )
     }
+}
+
+/// A bar in words.
+pub(crate) fn bar(variant: Variant, limit: f64, base: Variant) -> String {
+    let times = if limit == 1.0 { String::new() } else { format!("{limit} × ") };
+    format!("{} ≤ {times}{}", variant.name(), base.name())
 }
 
 /// Puts a run's results where the document keeps results of this kind.

@@ -117,6 +117,11 @@ impl Variant {
         self.is_rampart() || self.is_native_chain()
     }
 
+    /// Whether the upstream is told who calls, and what is switched on for them.
+    pub(crate) const fn tells(self) -> bool {
+        self.is_rampart() || matches!(self, Self::NativeChainTelling)
+    }
+
     /// The whole configuration, from the shipped file with this variant's ports, module and policy.
     pub(crate) fn render(self, shipped: &StaticVariant<'_>) -> Result<String> {
         // Formatting a log line costs all the same: it would only add noise.
@@ -136,15 +141,14 @@ impl Variant {
             Self::NativeChainNoCache => jwt_authn(provider, METADATA) + PERMISSION + BUCKET,
             _ => String::new(),
         };
-        let routes = if self.is_native_chain() { [BY_BUCKET, ROUTE].concat() } else { ROUTE.to_owned() };
-        if self == Self::NativeChainTelling {
-            // What the upstream believes, no client may say: the listener removes it, as Rampart's does.
-            let yaml = replace_block(&yaml, "http_filters", &format!("{FILTERS}{filters}{ROUTER}"))?;
-            return replace_block(&yaml, "route_config", &format!("{ROUTES}{routes}{TOLD}"));
-        }
-        let yaml = replace_block(&yaml, "early_header_mutation_extensions", "")?;
+        let by_bucket = if self.is_native_chain() { BY_BUCKET } else { "" };
+        // What the upstream believes, no client may say: there the listener removes it, as Rampart's does.
+        let (yaml, told) = match self {
+            Self::NativeChainTelling => (yaml, TOLD),
+            _ => (replace_block(&yaml, "early_header_mutation_extensions", "")?, ""),
+        };
         let yaml = replace_block(&yaml, "http_filters", &format!("{FILTERS}{filters}{ROUTER}"))?;
-        replace_block(&yaml, "route_config", &format!("{ROUTES}{routes}"))
+        replace_block(&yaml, "route_config", &format!("{ROUTES}{by_bucket}{ROUTE}{told}"))
     }
 }
 
